@@ -1,0 +1,57 @@
+// What a network engine must offer the pipeline. Engines know nothing of images or boxes.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "swiftdet/base/tensor_view.hpp"
+
+namespace swiftdet {
+
+/// A named input or output of a network. Dynamic dimensions are -1.
+struct Port {
+  std::string name;
+  Shape shape;
+};
+
+/// One execution context of an engine: its own buffers, one thread at a time. Keeps its engine alive.
+class BackendSession {
+ public:
+  virtual ~BackendSession() = default;
+  BackendSession() = default;
+  BackendSession(const BackendSession&) = delete;
+  BackendSession& operator=(const BackendSession&) = delete;
+
+  /// The network's image input, float32 [N, 3, H, W], 64-byte aligned host memory that the engine reads in place.
+  [[nodiscard]] virtual MutableTensorView input() = 0;
+  /// Starts the network on what input() holds; returns at once where the engine can run by itself.
+  virtual void start() = 0;
+  /// Blocks until the started run is done. @throw BackendError  the engine's own words.
+  virtual void wait() = 0;
+  /// Results of the last finished run, in the order of Backend::outputs(); valid until the next start().
+  [[nodiscard]] virtual std::span<const TensorView> outputs() const = 0;
+};
+
+/// A compiled network: immutable, shared by all sessions, safe from several threads.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+
+  [[nodiscard]] virtual const Port& input() const noexcept = 0;
+  [[nodiscard]] virtual const std::vector<Port>& outputs() const noexcept = 0;
+  /// How many sessions keep this engine busy.
+  [[nodiscard]] virtual int preferred_sessions() const noexcept = 0;
+  /// "OpenVINO 2026.4.1-...": for provenance.
+  [[nodiscard]] virtual std::string description() const = 0;
+
+  /// A session for an input of exactly `shape` [N, 3, H, W].
+  /// @throw InvalidArgument  the network cannot take that shape.
+  [[nodiscard]] virtual std::unique_ptr<BackendSession> create_session(const Shape& shape) const = 0;
+};
+
+}  // namespace swiftdet

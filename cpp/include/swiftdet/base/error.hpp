@@ -1,0 +1,46 @@
+// The error taxonomy of the core. Messages say what was expected, what came, and what to do.
+// Mapped to Python once, in src/bind_errors.cpp.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace swiftdet {
+
+/// Base of every error the core throws on purpose.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The caller's value is outside the contract (shape, size, threshold, option). Python: ValueError.
+class InvalidArgument : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The caller's value is of the wrong kind (dtype, rank carried by the wrong object). Python: TypeError.
+class InvalidType : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A model file is unreadable, not a detector, or contradicts its description.
+class ModelError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The engine's library or device is missing on this host; the message says what to install.
+class BackendUnavailable : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The engine itself refused; carries its own words.
+class BackendError : public Error {
+ public:
+  using Error::Error;
+};
+
+}  // namespace swiftdet

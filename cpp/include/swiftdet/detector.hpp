@@ -1,0 +1,79 @@
+// The pipeline: letterbox -> engine -> decode -> NMS -> map back -> clip, over a pool of sessions.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "swiftdet/backend.hpp"
+#include "swiftdet/base/image_view.hpp"
+#include "swiftdet/base/size.hpp"
+#include "swiftdet/ops/decode.hpp"
+#include "swiftdet/ops/head.hpp"
+#include "swiftdet/ops/letterbox.hpp"
+
+namespace swiftdet {
+
+/// Everything about a call that may differ from the next one. Copied in, never shared between calls.
+struct CallOptions {
+  float conf = 0.25F;
+  float iou = 0.7F;
+  int max_det = 300;
+  bool class_agnostic = false;
+  bool multi_label = false;
+  std::vector<std::uint8_t> classes{};  ///< one flag per class; empty = all
+  ChannelOrder channel_order = ChannelOrder::kBgr;
+  Size network_size{};  ///< {0, 0}: the detector's own
+  int max_candidates = ops::kMaxCandidates;
+};
+
+/// Milliseconds of one image in each stage, by a monotonic clock.
+struct StageTimes {
+  double preprocess_ms = 0.0;
+  double inference_ms = 0.0;
+  double postprocess_ms = 0.0;
+};
+
+/// Detections of one image: boxes float32 xyxy in source px, clipped to the image; by score desc. Capacity is kept.
+struct DetectionsBuffer {
+  std::vector<float> xyxy;  ///< [K, 4], interleaved
+  std::vector<float> conf;
+  std::vector<std::int32_t> cls;
+  std::int64_t truncated = 0;  ///< candidates lost to max_candidates, plus 1 if max_det cut the list
+  StageTimes times{};
+
+  [[nodiscard]] std::size_t size() const noexcept { return conf.size(); }
+};
+
+/// A detector that any number of threads may share: every member is const and safe from several threads.
+/// Sessions are created lazily up to `max_sessions` and handed out in order of arrival.
+class Detector {
+ public:
+  struct Config {
+    std::shared_ptr<const Backend> backend;
+    ops::Preprocess preprocess;
+    ops::HeadSpec head;
+    Size network_size;
+    int max_sessions = 0;  ///< 0: what the backend prefers, at least the number of hardware threads
+  };
+
+  /// @throw ModelError  the head does not fit the backend's outputs.
+  explicit Detector(Config config);
+  ~Detector();
+  Detector(const Detector&) = delete;
+  Detector& operator=(const Detector&) = delete;
+
+  /// Detects in each of `images` and fills `results` (same length). Blocks; once warm, allocates nothing.
+  /// Results do not depend on the other images, the thread or the session.
+  /// @throw InvalidArgument  bad options or image; BackendError  the engine failed. Nothing is filled then.
+  void detect(std::span<const ImageView> images, const CallOptions& options, std::span<DetectionsBuffer> results) const;
+
+  [[nodiscard]] const Config& config() const noexcept;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace swiftdet

@@ -1,0 +1,1 @@
+#include "swiftdet/ops/letterbox.hpp"

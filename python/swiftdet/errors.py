@@ -1,0 +1,35 @@
+"""Every error that swiftdet raises on purpose. The compiled core maps its own errors to these.
+
+All derive from `SwiftdetError`; where a built-in error has the same meaning, from that too, so that code which
+catches `ValueError` or `TypeError` keeps working. A message says what was expected, what came and what to do.
+"""
+
+from __future__ import annotations
+
+
+class SwiftdetError(Exception):
+    """Base of all errors of this package."""
+
+
+class InvalidArgument(SwiftdetError, ValueError):  # noqa: N818 - the name of the C++ twin
+    """An array, option or threshold is outside its contract."""
+
+
+class InvalidType(SwiftdetError, TypeError):  # noqa: N818
+    """A value of the wrong type or dtype."""
+
+
+class ImageError(SwiftdetError, ValueError):
+    """An image is missing, truncated, too large, or not an image."""
+
+
+class ModelError(SwiftdetError):
+    """A model file is unreadable, not a supported detector, or contradicts its description."""
+
+
+class BackendUnavailable(SwiftdetError):  # noqa: N818
+    """An engine's library or device is missing; the message says what to install."""
+
+
+class BackendError(SwiftdetError):
+    """An engine refused to compile or run a model; carries the engine's own words."""
