@@ -1,5 +1,8 @@
-"""Low-latency, thread-safe object detection."""
+"""Low-latency, thread-safe object detection.
 
-from swiftdet import _core
+    import swiftdet
 
-__version__ = _core.__version__
+    det = swiftdet.Detector("yolov8s.onnx")
+    for box, score, cls in zip(*(lambda r: (r.xyxy, r.conf, r.cls))(det("street.jpg"))):
+        ...
+"""
