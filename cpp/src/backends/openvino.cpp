@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "backends/onnx_scan.hpp"
 #include "backends/openvino_api.hpp"
 #include "backends/session_shape.hpp"
 #include "base/aligned_buffer.hpp"
@@ -60,7 +61,9 @@ Shape shape_of(const Library& library, const ov_tensor_t* tensor) {
   return shape;
 }
 
-Signature signature_of(const Library& library, const ov_model_t* model) {
+/// `output_names`: the file's own, when known. OpenVINO gives any one of a tensor's names, and where a graph ends in an
+/// Identity the tensor before it is the same to some releases.
+Signature signature_of(const Library& library, const ov_model_t* model, const std::vector<std::string>& output_names) {
   const Api& api = library.api();
   const auto read = [&](auto count_ports, auto get_port, const char* kind) {
     std::size_t count = 0;
@@ -76,19 +79,54 @@ Signature signature_of(const Library& library, const ov_model_t* model) {
     }
     return ports;
   };
-  return {read(api.ov_model_inputs_size, api.ov_model_const_input_by_index, "input"),
-          read(api.ov_model_outputs_size, api.ov_model_const_output_by_index, "output")};
+  Signature signature{read(api.ov_model_inputs_size, api.ov_model_const_input_by_index, "input"),
+                      read(api.ov_model_outputs_size, api.ov_model_const_output_by_index, "output")};
+  if (output_names.size() == signature.outputs.size()) {
+    for (std::size_t i = 0; i < output_names.size(); ++i) {
+      if (!output_names[i].empty()) signature.outputs[i].name = output_names[i];
+    }
+  }
+  return signature;
 }
 
 // --- from bytes to a model ready to compile ---------------------------------------------------------------------
 
 using Bytes = std::vector<std::byte>;
 
+/// A network as read, and the names that its file gives to the outputs (empty where unknown).
+struct ReadModel {
+  Handle<ov_model_t> model;
+  std::vector<std::string> output_names;
+};
+
+bool looks_like_xml(std::span<const std::byte> model) {
+  const std::string_view text(reinterpret_cast<const char*>(model.data()), model.size());
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  const std::size_t start = text.find_first_not_of(" \t\r\n", text.starts_with(kByteOrderMark) ? 3 : 0);
+  return start != std::string_view::npos && text[start] == '<';
+}
+
+/// Only the two formats that we promise reach OpenVINO, whose other readers would try anything.
+std::vector<std::string> check_format(std::span<const std::byte> model, const Bytes& weights) {
+  if (looks_like_xml(model)) return {};
+  const auto scan = scan_onnx(model);
+  if (!scan) {
+    throw ModelError("network: expected an ONNX model or the XML of an OpenVINO IR, got " +
+                     std::to_string(model.size()) + " bytes that are neither; is the file complete?");
+  }
+  if (scan->external_tensor) {
+    throw ModelError("network: expected an ONNX model with its weights inside, but the data of '" +
+                     *scan->external_tensor + "' is in another file; load it with onnx.load and save it as one file");
+  }
+  if (!weights.empty()) throw ModelError("network: an ONNX model takes no separate weights; those of an IR came with it");
+  return scan->outputs;
+}
+
 /// `weights` must outlive the model and everything made from it: the constants of an IR are not copied.
-Handle<ov_model_t> read_model(const Library& library, const ov_core_t* core, std::span<const std::byte> model,
-                              const Bytes& weights) {
+ReadModel read_model(const Library& library, const ov_core_t* core, std::span<const std::byte> model,
+                     const Bytes& weights) {
   const Api& api = library.api();
-  if (model.empty()) throw ModelError("network: expected an ONNX model or an OpenVINO IR, got 0 bytes");
+  std::vector<std::string> output_names = check_format(model, weights);
   Handle<ov_tensor_t> tensor;
   if (!weights.empty()) {
     std::array<std::int64_t, 1> dims = {static_cast<std::int64_t>(weights.size())};
@@ -99,10 +137,11 @@ Handle<ov_model_t> read_model(const Library& library, const ov_core_t* core, std
       return api.ov_tensor_create_from_host_ptr(library.types().i8, shape, data, out);
     });
   }
-  return library.acquire<ModelError>(api.ov_model_free, "read the model", [&](ov_model_t** out) {
+  auto read = library.acquire<ModelError>(api.ov_model_free, "read the model", [&](ov_model_t** out) {
     return api.ov_core_read_model_from_memory_buffer(core, reinterpret_cast<const char*>(model.data()), model.size(),
                                                      tensor.get(), out);
   });
+  return {std::move(read), std::move(output_names)};
 }
 
 void reshape(const Library& library, const ov_model_t* model, const Shape& shape) {
@@ -227,21 +266,22 @@ class Session final : public BackendSession {
     const std::vector<Port>& ports = engine_->outputs();
     outputs_.resize(ports.size());
     views_.resize(ports.size());
-    request_ = engine_->create_request();
-    const Api& api = library_.api();
     input_tensor_ = wrap(input_);
-    library_.check(api.ov_infer_request_set_input_tensor_by_index(request_.get(), 0, input_tensor_.get()),
-                   "set the input " + shape.to_string());
+    request_ = engine_->create_request();
     for (std::size_t i = 0; i < ports.size(); ++i) {
       // Only a network that is static from end to end promises the shape of its outputs; an empty shape may also
       // stand for one whose rank is open.
-      if (!engine_->input().shape.is_static() || !ports[i].shape.is_static() || ports[i].shape.rank() == 0) continue;
-      Output& output = outputs_[i];
-      output.own.emplace(ports[i].shape);
-      output.tensor = wrap(*output.own);
-      library_.check(api.ov_infer_request_set_output_tensor_by_index(request_.get(), i, output.tensor.get()),
-                     "set the output '" + ports[i].name + "'");
-      views_[i] = {output.own->data(), ports[i].shape};
+      if (engine_->input().shape.is_static() && ports[i].shape.is_static() && ports[i].shape.rank() != 0) {
+        provide_output(i, ports[i]);
+      }
+    }
+    set_input();
+    if (!writes_in_place()) {
+      // An output that is also the input or another output: OpenVINO 2025.0 takes them for one port, so that the
+      // tensors set above replaced one another. Start again and let the engine place them all.
+      request_ = engine_->create_request();
+      for (Output& output : outputs_) output = Output{};
+      set_input();
     }
   }
 
@@ -289,7 +329,31 @@ class Session final : public BackendSession {
     });
   }
 
-  /// Finds where the engine put output `i` in the run that just ended, and in which shape.
+  void set_input() {
+    library_.check(
+        library_.api().ov_infer_request_set_input_tensor_by_index(request_.get(), 0, input_tensor_.get()),
+        "set the input " + input_.shape().to_string());
+  }
+
+  /// Has the engine write output `i` into memory of ours.
+  void provide_output(std::size_t i, const Port& port) {
+    outputs_[i].own.emplace(port.shape);
+    outputs_[i].tensor = wrap(*outputs_[i].own);
+    library_.check(
+        library_.api().ov_infer_request_set_output_tensor_by_index(request_.get(), i, outputs_[i].tensor.get()),
+        "set the output '" + port.name + "'");
+  }
+
+  [[nodiscard]] bool writes_in_place() {
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      if (!outputs_[i].own) continue;
+      locate(i);
+      if (views_[i].data != outputs_[i].own->data()) return false;
+    }
+    return true;
+  }
+
+  /// Finds where the engine puts output `i`, and in which shape.
   void locate(std::size_t i) {
     const Api& api = library_.api();
     constexpr const char* kAction = "hand out an output";
@@ -341,7 +405,7 @@ class LoadedRuntime final : public Runtime {
     library_.check_process();
     const Bytes kept(weights.begin(), weights.end());
     const auto read = read_model(library_, core_.get(), model, kept);
-    return shaped_signature(read.get(), input_shape);
+    return shaped_signature(read, input_shape);
   }
 
   [[nodiscard]] std::shared_ptr<const Backend> compile(std::span<const std::byte> model,
@@ -351,9 +415,9 @@ class LoadedRuntime final : public Runtime {
     check_options(options);
     Bytes kept(weights.begin(), weights.end());
     const auto read = read_model(library_, core_.get(), model, kept);
-    Signature signature = shaped_signature(read.get(), options.input_shape);
+    Signature signature = shaped_signature(read, options.input_shape);
     require_single_input(signature);
-    const auto edged = with_float32_edges(library_, read.get(), signature.outputs.size());
+    const auto edged = with_float32_edges(library_, read.model.get(), signature.outputs.size());
     auto compiled = compile(edged.get(), options);
     return std::make_shared<Engine>(library_, std::move(kept), std::move(compiled), std::move(signature));
   }
@@ -371,12 +435,12 @@ class LoadedRuntime final : public Runtime {
     }
   }
 
-  [[nodiscard]] Signature shaped_signature(const ov_model_t* model, const Shape& input_shape) const {
-    Signature signature = signature_of(library_, model);
+  [[nodiscard]] Signature shaped_signature(const ReadModel& read, const Shape& input_shape) const {
+    Signature signature = signature_of(library_, read.model.get(), read.output_names);
     if (input_shape.rank() == 0) return signature;
     require_single_input(signature);
-    reshape(library_, model, input_shape);
-    return signature_of(library_, model);
+    reshape(library_, read.model.get(), input_shape);
+    return signature_of(library_, read.model.get(), read.output_names);
   }
 
   [[nodiscard]] Handle<ov_compiled_model_t> compile(const ov_model_t* model, const CompileOptions& options) const {
