@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
+#include <pybind11/typing.h>
 
 #include <algorithm>
 #include <atomic>
@@ -46,11 +47,17 @@ std::span<const std::byte> as_span(const py::bytes& bytes) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }
 
-py::tuple as_python(const Port& port) { return py::make_tuple(port.name, as_tuple(port.shape)); }
+// Typed, so that the generated stub says what is inside.
+using PythonPort = std::pair<std::string, py::typing::Tuple<int, py::ellipsis>>;
+using PythonArrays = py::typing::List<py::array_t<float>>;
 
-py::list as_python(const std::vector<Port>& ports) {
-  py::list list;
-  for (const Port& port : ports) list.append(as_python(port));
+PythonPort as_python(const Port& port) {
+  return {port.name, py::typing::Tuple<int, py::ellipsis>(as_tuple(port.shape))};
+}
+
+std::vector<PythonPort> as_python(const std::vector<Port>& ports) {
+  std::vector<PythonPort> list;
+  for (const Port& port : ports) list.push_back(as_python(port));
   return list;
 }
 
@@ -111,8 +118,8 @@ py::array_t<float> input_view(const py::object& self) {
   return as_array({view.data, view.shape}, self);
 }
 
-py::list output_views(const py::object& self) {
-  py::list list;
+PythonArrays output_views(const py::object& self) {
+  PythonArrays list;
   for (const TensorView& view : self.cast<const EngineSession&>().outputs()) {
     if (view.data == nullptr) throw InvalidArgument("EngineSession.outputs: call infer() first");
     py::array_t<float> array = as_array(view, self);
@@ -122,7 +129,7 @@ py::list output_views(const py::object& self) {
   return list;
 }
 
-py::list infer(const Backend& engine, const py::array& images) {
+PythonArrays infer(const Backend& engine, const py::array& images) {
   const TensorView input = as_tensor(images, "input");
   std::unique_ptr<BackendSession> session;
   {
@@ -132,7 +139,7 @@ py::list infer(const Backend& engine, const py::array& images) {
     session->start();
     session->wait();
   }
-  py::list outputs;
+  PythonArrays outputs;
   for (const TensorView& view : session->outputs()) outputs.append(as_array(view, {}));
   {
     const py::gil_scoped_release nogil;
@@ -160,8 +167,9 @@ std::shared_ptr<Backend> compile(openvino::Runtime& runtime, const py::bytes& mo
   return droppable(runtime.compile(model_bytes, weight_bytes, options));
 }
 
-py::tuple inspect(openvino::Runtime& runtime, const py::bytes& model, const py::bytes& weights,
-                  const OptionalDims& input_shape) {
+std::pair<std::vector<PythonPort>, std::vector<PythonPort>> inspect(openvino::Runtime& runtime, const py::bytes& model,
+                                                                    const py::bytes& weights,
+                                                                    const OptionalDims& input_shape) {
   const Shape shape = as_input_shape(input_shape);
   const auto model_bytes = as_span(model);
   const auto weight_bytes = as_span(weights);
@@ -170,7 +178,7 @@ py::tuple inspect(openvino::Runtime& runtime, const py::bytes& model, const py::
     const py::gil_scoped_release nogil;
     signature = runtime.inspect(model_bytes, weight_bytes, shape);
   }
-  return py::make_tuple(as_python(signature.inputs), as_python(signature.outputs));
+  return {as_python(signature.inputs), as_python(signature.outputs)};
 }
 
 /// raise BackendError(...) from the exception of the engine written in Python.
@@ -190,8 +198,16 @@ void translate_python_engine_error(std::exception_ptr pending) {  // NOLINT(perf
 void register_backends(py::module_& m) {
   py::register_exception_translator(&translate_python_engine_error);
 
-  py::class_<Backend, std::shared_ptr<Backend>>(
-      m, "Backend", "A compiled network: immutable, shared by all its sessions, safe from several threads.")
+  // All classes before any method, so that signatures name them.
+  py::class_<Backend, std::shared_ptr<Backend>> backend(
+      m, "Backend", "A compiled network: immutable, shared by all its sessions, safe from several threads.");
+  py::class_<EngineSession> session(m, "EngineSession",
+                                    "One execution context of an engine, with its buffers as NumPy views. One thread "
+                                    "at a time; keeps its engine alive.");
+  py::class_<openvino::Runtime, std::shared_ptr<openvino::Runtime>> runtime(
+      m, "OpenVINORuntime", "A loaded OpenVINO library. One for each folder and process; safe from several threads.");
+
+  backend
       .def_property_readonly(
           "input", [](const Backend& self) { return as_python(self.input()); },
           "(name, shape) of the image input, float32; -1 is an open dimension.")
@@ -217,18 +233,14 @@ void register_backends(py::module_& m) {
            "    The outputs in order, float32, as arrays of their own.\n\n"
            "Raises InvalidType or InvalidArgument for another dtype or shape, BackendError when the engine fails.");
 
-  py::class_<EngineSession>(m, "EngineSession",
-                            "One execution context of an engine, with its buffers as NumPy views. One thread at a "
-                            "time; keeps its engine alive.")
-      .def_property_readonly("input", &input_view, "Writable view of the float32 input that infer() reads.")
+  session.def_property_readonly("input", &input_view, "Writable view of the float32 input that infer() reads.")
       .def("infer", &EngineSession::infer,
            "Runs the network on `input`; blocks, with the GIL released; copies nothing.\n\n"
            "Raises BackendError with the engine's own words, InvalidArgument when another thread is inside.")
       .def("outputs", &output_views,
            "Read-only views of the results of the last infer(), in order. Only valid until the next infer().");
 
-  py::class_<openvino::Runtime, std::shared_ptr<openvino::Runtime>>(
-      m, "OpenVINORuntime", "A loaded OpenVINO library. One for each folder and process; safe from several threads.")
+  runtime
       .def_static("load", &openvino::Runtime::load, "library_dir"_a, py::call_guard<py::gil_scoped_release>(),
                   "Loads libopenvino_c from a folder (the wheel's openvino/libs), or finds it loaded.\n\n"
                   "Raises BackendUnavailable when it is not there or does not load.")
@@ -252,9 +264,10 @@ void register_backends(py::module_& m) {
            "Raises ModelError when it is unreadable or has several inputs, InvalidArgument for a bad option, "
            "BackendError when OpenVINO refuses.");
 
-  m.def("python_backend", [](const py::object& engine) { return droppable(make_python_backend(engine)); }, "engine"_a,
-        "Makes a Backend of an object that follows swiftdet.engines.PythonEngine.\n\n"
-        "Raises InvalidType when it does not, ModelError when it has not exactly one input.");
+  m.def(
+      "python_backend", [](const py::object& engine) { return droppable(make_python_backend(engine)); }, "engine"_a,
+      "Makes a Backend of an object that follows swiftdet.engines.PythonEngine.\n\n"
+      "Raises InvalidType when it does not, ModelError when it has not exactly one input.");
 }
 
 }  // namespace swiftdet::python

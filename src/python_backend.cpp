@@ -157,7 +157,7 @@ class PythonSession final : public BackendSession {
  private:
   /// Everything that needs the GIL to be touched.
   struct Objects {
-    py::dict inputs;                   ///< the argument of run: one view of the input buffer
+    py::dict inputs;                  ///< the argument of run: one view of the input buffer
     std::vector<py::object> outputs;  ///< what views_ point into
   };
 
@@ -212,7 +212,8 @@ std::unique_ptr<BackendSession> PythonBackend::create_session(const Shape& shape
 }  // namespace
 
 PythonEngineError::PythonEngineError(const py::error_already_set& raised)
-    : BackendError("engine.run raised " + type_name(raised.value()) + ": " + py::str(raised.value()).cast<std::string>()),
+    : BackendError("engine.run raised " + type_name(raised.value()) + ": " +
+                   py::str(raised.value()).cast<std::string>()),
       cause_(share(raised.value())) {}
 
 std::shared_ptr<Backend> make_python_backend(const py::object& engine) {

@@ -29,8 +29,8 @@ constexpr int kMaxDepth = 100;          // protobuf's own limit of nesting
 
 struct Field {
   std::uint32_t number = 0;
-  std::uint64_t value = 0;    // of a varint
-  std::string_view bytes{};   // of a length-delimited field; its data is never null
+  std::uint64_t value = 0;   // of a varint
+  std::string_view bytes{};  // of a length-delimited field; its data is never null
   [[nodiscard]] bool is_message(std::uint32_t wanted) const { return number == wanted && bytes.data() != nullptr; }
 };
 
@@ -127,12 +127,14 @@ class Scanner {
   }
 
   bool graph(std::string_view message, int depth, bool is_top) {
-    return depth < kMaxDepth && each(message, [&](const Field& field) {
-             if (field.is_message(kGraphNode)) return node(field.bytes, depth);
-             if (field.is_message(kGraphInitializer)) return tensor(field.bytes);
-             if (field.is_message(kGraphSparse)) return sparse(field.bytes);
-             return !is_top || !field.is_message(kGraphOutput) || output(field.bytes);
-           });
+    return depth < kMaxDepth && each(
+                                    message,
+                                    [&](const Field& field) {
+                                      if (field.is_message(kGraphNode)) return node(field.bytes, depth);
+                                      if (field.is_message(kGraphInitializer)) return tensor(field.bytes);
+                                      if (field.is_message(kGraphSparse)) return sparse(field.bytes);
+                                      return !is_top || !field.is_message(kGraphOutput) || output(field.bytes);
+                                    });
   }
 
   bool function(std::string_view message) {
@@ -143,9 +145,8 @@ class Scanner {
   }
 
   bool node(std::string_view message, int depth) {
-    return each(message, [&](const Field& field) {
-      return !field.is_message(kNodeAttribute) || attribute(field.bytes, depth);
-    });
+    return each(message,
+                [&](const Field& field) { return !field.is_message(kNodeAttribute) || attribute(field.bytes, depth); });
   }
 
   bool attribute(std::string_view message, int depth) {

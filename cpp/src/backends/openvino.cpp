@@ -70,9 +70,9 @@ Signature signature_of(const Library& library, const ov_model_t* model, const st
     library.check<ModelError>(count_ports(model, &count), std::string("count the ") + kind + "s of the network");
     std::vector<Port> ports;
     for (std::size_t i = 0; i < count; ++i) {
-      const auto port = library.acquire<ModelError>(
-          api.ov_output_const_port_free, std::string("find an ") + kind + " of the network",
-          [&](ov_output_const_port_t** out) { return get_port(model, i, out); });
+      const auto port =
+          library.acquire<ModelError>(api.ov_output_const_port_free, std::string("find an ") + kind + " of the network",
+                                      [&](ov_output_const_port_t** out) { return get_port(model, i, out); });
       std::string name = name_of(library, port.get(), std::string(kind) + "_" + std::to_string(i));
       const Shape shape = shape_of(library, port.get(), name).value_or(Shape{});
       ports.push_back({std::move(name), shape});
@@ -118,7 +118,8 @@ std::vector<std::string> check_format(std::span<const std::byte> model, const By
     throw ModelError("network: expected an ONNX model with its weights inside, but the data of '" +
                      *scan->external_tensor + "' is in another file; load it with onnx.load and save it as one file");
   }
-  if (!weights.empty()) throw ModelError("network: an ONNX model takes no separate weights; those of an IR came with it");
+  if (!weights.empty())
+    throw ModelError("network: an ONNX model takes no separate weights; those of an IR came with it");
   return scan->outputs;
 }
 
@@ -186,8 +187,8 @@ Handle<ov_model_t> with_float32_edges(const Library& library, const ov_model_t* 
       api.ov_preprocess_prepostprocessor_free, kAction,
       [&](ov_preprocess_prepostprocessor_t** out) { return api.ov_preprocess_prepostprocessor_create(model, out); });
   {
-    const auto info = library.acquire<ModelError>(
-        api.ov_preprocess_input_info_free, kAction, [&](ov_preprocess_input_info_t** out) {
+    const auto info =
+        library.acquire<ModelError>(api.ov_preprocess_input_info_free, kAction, [&](ov_preprocess_input_info_t** out) {
           return api.ov_preprocess_prepostprocessor_get_input_info_by_index(edges.get(), 0, out);
         });
     const auto tensor = library.acquire<ModelError>(
@@ -226,9 +227,7 @@ class Engine final : public Backend, public std::enable_shared_from_this<Engine>
   [[nodiscard]] const Port& input() const noexcept override { return signature_.inputs.front(); }
   [[nodiscard]] const std::vector<Port>& outputs() const noexcept override { return signature_.outputs; }
   [[nodiscard]] int preferred_sessions() const noexcept override { return preferred_sessions_; }
-  [[nodiscard]] std::string description() const override {
-    return "OpenVINO " + library_.version() + " " + kDevice;
-  }
+  [[nodiscard]] std::string description() const override { return "OpenVINO " + library_.version() + " " + kDevice; }
   [[nodiscard]] std::unique_ptr<BackendSession> create_session(const Shape& shape) const override;
 
   [[nodiscard]] const Library& library() const noexcept { return library_; }
@@ -242,9 +241,9 @@ class Engine final : public Backend, public std::enable_shared_from_this<Engine>
  private:
   [[nodiscard]] int query_preferred_sessions() const {
     char* text = nullptr;
-    library_.check(library_.api().ov_compiled_model_get_property(compiled_.get(), "OPTIMAL_NUMBER_OF_INFER_REQUESTS",
-                                                                 &text),
-                   "tell its optimal number of requests");
+    library_.check(
+        library_.api().ov_compiled_model_get_property(compiled_.get(), "OPTIMAL_NUMBER_OF_INFER_REQUESTS", &text),
+        "tell its optimal number of requests");
     const std::string_view digits = text;
     int number = 0;
     std::from_chars(digits.data(), digits.data() + digits.size(), number);
@@ -252,8 +251,8 @@ class Engine final : public Backend, public std::enable_shared_from_this<Engine>
     return std::max(number, 1);
   }
 
-  const Library& library_;                // never unloaded
-  Bytes weights_;                         // before compiled_: its constants may point here
+  const Library& library_;  // never unloaded
+  Bytes weights_;           // before compiled_: its constants may point here
   Handle<ov_compiled_model_t> compiled_;
   Signature signature_;
   int preferred_sessions_;
@@ -330,9 +329,8 @@ class Session final : public BackendSession {
   }
 
   void set_input() {
-    library_.check(
-        library_.api().ov_infer_request_set_input_tensor_by_index(request_.get(), 0, input_tensor_.get()),
-        "set the input " + input_.shape().to_string());
+    library_.check(library_.api().ov_infer_request_set_input_tensor_by_index(request_.get(), 0, input_tensor_.get()),
+                   "set the input " + input_.shape().to_string());
   }
 
   /// Has the engine write output `i` into memory of ours.
@@ -387,7 +385,8 @@ class LoadedRuntime final : public Runtime {
  public:
   explicit LoadedRuntime(const std::filesystem::path& library_dir)
       : library_(library_dir),
-        core_(library_.acquire<BackendUnavailable>(library_.api().ov_core_free, "start", library_.api().ov_core_create)) {}
+        core_(library_.acquire<BackendUnavailable>(library_.api().ov_core_free, "start",
+                                                   library_.api().ov_core_create)) {}
 
   [[nodiscard]] std::string version() const override { return library_.version(); }
 

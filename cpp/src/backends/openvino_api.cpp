@@ -37,8 +37,8 @@ Library::Library(const std::filesystem::path& folder) : process_(::getpid()) {
   if (handle == nullptr) {
     const char* const reason = ::dlerror();  // NOLINT(concurrency-mt-unsafe): thread-local in glibc and musl
     throw BackendUnavailable("OpenVINO: '" + file.string() + "' does not load (" +
-                             (reason != nullptr ? reason : "no reason given") + "); reinstall it with: " +
-                             "pip install --force-reinstall openvino");
+                             (reason != nullptr ? reason : "no reason given") +
+                             "); reinstall it with: " + "pip install --force-reinstall openvino");
   }
   const auto find = [&](auto& function, const char* name) {
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(handle, name));

@@ -11,8 +11,8 @@ class Port:
 
     Attributes:
         name: the tensor's name in the file; `input_<i>` or `output_<i>` where the file gives none.
-        shape: dimensions; -1 where the network leaves one open. Empty for a scalar, and for an output whose very
-            number of dimensions is open.
+        shape: dimensions; -1 where the network leaves one open. Empty for a scalar, and for an output whose
+            very number of dimensions is open.
     """
 
     name: str
