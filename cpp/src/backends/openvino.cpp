@@ -153,7 +153,7 @@ void reshape(const Library& library, const ov_model_t* model, const Shape& shape
       throw InvalidArgument("input_shape: expected sizes of at least 1, or -1 for an open one, got " +
                             shape.to_string());
     }
-    dims.push_back(dim < 0 ? ov_dimension_t{1, -1} : ov_dimension_t{dim, dim});
+    dims.push_back(dim < 0 ? ov_dimension_t{-1, -1} : ov_dimension_t{dim, dim});
   }
   ov_partial_shape_t partial{};
   library.check(api.ov_partial_shape_create(static_cast<std::int64_t>(dims.size()), dims.data(), &partial),
