@@ -27,6 +27,8 @@ struct Preprocess {
   float divisor = 255.0F;                       ///< value = u8 / divisor, correctly rounded
   std::array<float, 3> mean{0.0F, 0.0F, 0.0F};  ///< then (value - mean[c]) / std[c], RGB order
   std::array<float, 3> std{1.0F, 1.0F, 1.0F};
+
+  friend bool operator==(const Preprocess&, const Preprocess&) = default;
 };
 
 /// Where the source ended up in the network's rectangle: `x_net = x_source * scale_x + pad_left`.
@@ -57,11 +59,18 @@ class Letterbox {
 
   /// Fills `tensor`, contiguous float32 [3, target.height, target.width], RGB planes.
   ///
-  /// The pixels equal cv2.resize + copyMakeBorder; 1-channel sources are repeated, alpha is ignored.
+  /// The pixels equal cv2.resize + copyMakeBorder; 1-channel sources are repeated, alpha is ignored. Where the resized
+  /// size is the source's, nothing is resampled. Reads no byte outside the pixels that `source` describes.
   /// Does not keep `source`. Safe from several threads on different objects.
-  /// @throw InvalidArgument  an empty source or target, or a channel count other than 1, 3, 4.
+  /// @throw InvalidArgument  a side of source or target outside 1 to 65535 px, a channel count other than 1, 3, 4, a
+  ///                         null pointer, a divisor or std that is 0 or not finite, a mean that is not finite.
   LetterboxMeta run(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,
                     float* tensor);
+
+  /// The same pixels before scaling, uint8 [3, target.height, target.width], RGB planes.
+  /// Of `preprocess`, divisor, mean and std are not used.
+  LetterboxMeta run(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,
+                    std::uint8_t* tensor);
 
  private:
   struct State;

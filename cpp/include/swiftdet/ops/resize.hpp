@@ -13,9 +13,11 @@ enum class Interpolation : std::uint8_t { kLinear, kArea };
 /// Resizes `source` into `target`; the channel count (1, 3 or 4) is kept, the channel order untouched.
 ///
 /// Contract: every value equals `cv2.resize(source, (w, h), interpolation=INTER_LINEAR | INTER_AREA)` on uint8.
-/// Sizes from 1x1 up, any source strides. Equal sizes copy.
-/// Allocates its own scratch; safe from several threads.
-/// @throw InvalidArgument  an empty image, a channel count other than 1, 3, 4, or one that differs from the target's.
+/// That includes INTER_AREA's int32 sums, which wrap where one cell has more than 2^31 / 255 pixels (7680x4320 to 1x1).
+/// Sizes from 1x1 up, any source strides; reads no byte outside the pixels that `source` describes. Equal sizes copy.
+/// Allocates its own scratch; safe from several threads. Source and target must not overlap.
+/// @throw InvalidArgument  a side outside 1 to 65535 px, a channel count other than 1, 3, 4, or one that differs from
+///                         the target's, a null pointer.
 void resize(const ImageView& source, const MutableImageView& target, Interpolation interpolation);
 
 }  // namespace swiftdet::ops

@@ -1,0 +1,197 @@
+// AVX2 bodies of the resizing loops. Compiled with -mavx2: intrinsics and static functions only (cmake/isa.cmake).
+//
+// Pixels that a whole vector cannot reach without leaving the row, and the last few of a row, go through the scalar
+// bodies.
+#include <immintrin.h>
+
+#include "ops/resize_kernels.hpp"
+
+namespace swiftdet::ops::cpu {
+namespace {
+
+__m128i load_16(const void* from) { return _mm_loadu_si128(static_cast<const __m128i*>(from)); }
+__m256i load_32(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+void store_32(void* to, __m256i value) { _mm256_storeu_si256(static_cast<__m256i*>(to), value); }
+
+__m128i load_8(const std::uint8_t* from) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)); }
+
+__m128i load_4(const std::uint8_t* from) {
+  std::int32_t bytes;
+  __builtin_memcpy(&bytes, from, sizeof bytes);
+  return _mm_cvtsi32_si128(bytes);
+}
+
+/// Two runs of 8 bytes.
+__m128i load_8_8(const std::uint8_t* low, const std::uint8_t* high) {
+  const __m128d first = _mm_castsi128_pd(load_8(low));
+  return _mm_castpd_si128(_mm_loadh_pd(first, reinterpret_cast<const double*>(high)));
+}
+
+/// The end of those destination pixels whose run starts at `last_first` at the latest.
+int end_of_reach(const std::int32_t* first, int begin, int end, int last_first) {
+  while (end > begin && first[end - 1] > last_first) --end;
+  return end;
+}
+
+void spread(const std::uint8_t* pixels, int channels, int begin, int end, std::uint8_t* lanes) {
+  int x = begin;
+  if (channels == 3) {
+    const __m256i order = _mm256_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1,  //
+                                           0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
+    constexpr int kReach = 10;  // pixels touched by the 28 bytes below
+    for (; x + kReach <= end; x += 8) {
+      const std::uint8_t* const p = pixels + static_cast<std::ptrdiff_t>(x) * 3;
+      const __m256i bytes = _mm256_set_m128i(load_16(p + 12), load_16(p));
+      store_32(lanes + static_cast<std::ptrdiff_t>(x) * 4, _mm256_shuffle_epi8(bytes, order));
+    }
+  }
+  kScalarResizeKernels.spread(pixels, channels, x, end, lanes);
+}
+
+/// 3 or 4 channels: four destination pixels at a time, each a pair of neighbours within 8 bytes.
+int linear_colour_columns(const std::uint8_t* pixels, int channels, const LinearColumns& columns,
+                          std::int16_t* lanes) {
+  // Neighbours side by side, widened to 16 bits: from the low 8 bytes of each half, then from the high 8 bytes.
+  const __m256i low_pairs =
+      channels == 3 ? _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,  //
+                                       0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1)
+                    : _mm256_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1,  //
+                                       0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1);
+  const __m256i high_pairs =
+      channels == 3 ? _mm256_setr_epi8(8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1,  //
+                                       8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1)
+                    : _mm256_setr_epi8(8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1,  //
+                                       8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1);
+  const __m256i even_weights = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2);
+  const __m256i odd_weights = _mm256_setr_epi32(1, 1, 1, 1, 3, 3, 3, 3);
+  // The 8 bytes reach 2 bytes beyond the second pixel of three channels: into a third.
+  const int last_first = columns.source_width - (channels == 3 ? 3 : 2);
+  const int end = end_of_reach(columns.first, columns.begin, columns.end, last_first);
+  int d = columns.begin;
+  for (; d + 4 <= end; d += 4) {
+    const std::int32_t* const first = columns.first + d;
+    const __m128i pixels_0_1 = load_8_8(pixels + static_cast<std::ptrdiff_t>(first[0]) * channels,
+                                        pixels + static_cast<std::ptrdiff_t>(first[1]) * channels);
+    const __m128i pixels_2_3 = load_8_8(pixels + static_cast<std::ptrdiff_t>(first[2]) * channels,
+                                        pixels + static_cast<std::ptrdiff_t>(first[3]) * channels);
+    const __m256i bytes = _mm256_set_m128i(pixels_2_3, pixels_0_1);
+    const __m256i weights = _mm256_castsi128_si256(load_16(columns.weights + d));
+    const __m256i even = _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, low_pairs),
+                                           _mm256_permutevar8x32_epi32(weights, even_weights));
+    const __m256i odd = _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, high_pairs),
+                                          _mm256_permutevar8x32_epi32(weights, odd_weights));
+    // Packing works within halves: even | odd of the low half are pixels 0 and 1, of the high half 2 and 3.
+    store_32(lanes + static_cast<std::ptrdiff_t>(d) * 4,
+             _mm256_packs_epi32(_mm256_srli_epi32(even, 4), _mm256_srli_epi32(odd, 4)));
+  }
+  return d;
+}
+
+/// One channel: eight destination pixels at a time.
+int linear_grey_columns(const std::uint8_t* pixels, const LinearColumns& columns, std::int16_t* lanes) {
+  const __m256i pairs = _mm256_setr_epi8(0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1,  //
+                                         0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1);
+  const int end = end_of_reach(columns.first, columns.begin, columns.end, columns.source_width - 4);
+  int d = columns.begin;
+  for (; d + 8 <= end; d += 8) {
+    const __m256i words = _mm256_i32gather_epi32(reinterpret_cast<const int*>(pixels), load_32(columns.first + d), 1);
+    const __m256i sums = _mm256_madd_epi16(_mm256_shuffle_epi8(words, pairs), load_32(columns.weights + d));
+    const __m256i shifted = _mm256_srli_epi32(sums, 4);
+    const __m128i packed = _mm_packs_epi32(_mm256_castsi256_si128(shifted), _mm256_extracti128_si256(shifted, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes + d), packed);
+  }
+  return d;
+}
+
+void linear_columns(const std::uint8_t* pixels, int channels, const LinearColumns& columns, std::int16_t* lanes) {
+  LinearColumns rest = columns;
+  rest.begin = channels == 1 ? linear_grey_columns(pixels, columns, lanes)
+                             : linear_colour_columns(pixels, channels, columns, lanes);
+  kScalarResizeKernels.linear_columns(pixels, channels, rest, lanes);
+}
+
+/// Sixteen lanes of linear_rows, before the clip.
+__m256i blend(const std::int16_t* above, const std::int16_t* below, __m256i w_above, __m256i w_below) {
+  const __m256i sum = _mm256_add_epi16(_mm256_mulhi_epi16(load_32(above), w_above),
+                                       _mm256_mulhi_epi16(load_32(below), w_below));
+  return _mm256_srai_epi16(_mm256_add_epi16(sum, _mm256_set1_epi16(2)), 2);
+}
+
+void linear_rows(const std::int16_t* above, const std::int16_t* below, std::uint16_t w_above, std::uint16_t w_below,
+                 std::size_t count, std::uint8_t* out) {
+  const __m256i wa = _mm256_set1_epi16(static_cast<std::int16_t>(w_above));
+  const __m256i wb = _mm256_set1_epi16(static_cast<std::int16_t>(w_below));
+  for (std::size_t i = 0; i < count; i += 32) {
+    const __m256i packed =
+        _mm256_packus_epi16(blend(above + i, below + i, wa, wb), blend(above + i + 16, below + i + 16, wa, wb));
+    store_32(out + i, _mm256_permute4x64_epi64(packed, _MM_SHUFFLE(3, 1, 2, 0)));
+  }
+}
+
+/// 3 or 4 channels: the lanes of one destination pixel at a time.
+int area_colour_columns(const std::uint8_t* pixels, int channels, const AreaColumns& columns, float* lanes) {
+  const __m128 kept = _mm_castsi128_ps(_mm_setr_epi32(-1, -1, -1, channels == 3 ? 0 : -1));
+  // The 4 bytes of a pixel of three channels reach into the next.
+  const int last_first = columns.source_width - columns.taps - (channels == 3 ? 1 : 0);
+  const int end = end_of_reach(columns.first, columns.begin, columns.end, last_first);
+  for (int d = columns.begin; d < end; ++d) {
+    const std::uint8_t* pixel = pixels + static_cast<std::ptrdiff_t>(columns.first[d]) * channels;
+    const float* const weights = columns.weights + static_cast<std::ptrdiff_t>(d) * columns.taps;
+    __m128 sum = _mm_setzero_ps();
+    for (int k = 0; k < columns.taps; ++k, pixel += channels) {
+      const __m128 values = _mm_cvtepi32_ps(_mm_cvtepu8_epi32(load_4(pixel)));
+      sum = _mm_add_ps(sum, _mm_mul_ps(values, _mm_set1_ps(weights[k])));
+    }
+    _mm_storeu_ps(lanes + static_cast<std::ptrdiff_t>(d) * 4, _mm_and_ps(sum, kept));
+  }
+  return end;
+}
+
+void area_columns(const std::uint8_t* pixels, int channels, const AreaColumns& columns, float* lanes) {
+  AreaColumns rest = columns;
+  if (channels != 1) rest.begin = area_colour_columns(pixels, channels, columns, lanes);
+  kScalarResizeKernels.area_columns(pixels, channels, rest, lanes);
+}
+
+void area_add_row(const float* row, float weight, bool start, std::size_t count, float* sum) {
+  const __m256 w = _mm256_set1_ps(weight);
+  for (std::size_t i = 0; i < count; i += 8) {
+    const __m256 product = _mm256_mul_ps(_mm256_loadu_ps(row + i), w);
+    _mm256_storeu_ps(sum + i, start ? product : _mm256_add_ps(_mm256_loadu_ps(sum + i), product));
+  }
+}
+
+void area_finish(const float* sum, std::size_t count, std::uint8_t* out) {
+  const __m256i ascending = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  for (std::size_t i = 0; i < count; i += 32) {
+    const __m256i a = _mm256_cvtps_epi32(_mm256_loadu_ps(sum + i));
+    const __m256i b = _mm256_cvtps_epi32(_mm256_loadu_ps(sum + i + 8));
+    const __m256i c = _mm256_cvtps_epi32(_mm256_loadu_ps(sum + i + 16));
+    const __m256i d = _mm256_cvtps_epi32(_mm256_loadu_ps(sum + i + 24));
+    const __m256i packed = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    store_32(out + i, _mm256_permutevar8x32_epi32(packed, ascending));
+  }
+}
+
+void add_bytes(const std::uint8_t* bytes, bool start, std::size_t count, std::uint32_t* sum) {
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256i values = _mm256_cvtepu8_epi32(load_8(bytes + i));
+    store_32(sum + i, start ? values : _mm256_add_epi32(load_32(sum + i), values));
+  }
+  kScalarResizeKernels.add_bytes(bytes + i, start, count - i, sum + i);
+}
+
+}  // namespace
+
+const ResizeKernels kAvx2ResizeKernels{
+    .spread = spread,
+    .linear_columns = linear_columns,
+    .linear_rows = linear_rows,
+    .area_columns = area_columns,
+    .area_add_row = area_add_row,
+    .area_finish = area_finish,
+    .add_bytes = add_bytes,
+};
+
+}  // namespace swiftdet::ops::cpu
