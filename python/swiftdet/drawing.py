@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,9 +21,9 @@ _Rect: TypeAlias = tuple[float, float, float, float]
 _PALETTE: tuple[RGB, ...] = tuple(
     (int(code[:2], 16), int(code[2:4], 16), int(code[4:], 16))
     for code in (
-        "ff3b5c 1e9bff 2fbf5b ffb000 a25bff 00c2c7 ff7a1a e84fd0 9fd10a 3f5efb "
-        "ff8f8f 00a37a d1b500 7c4dff 12b4ff c2410c 68d391 d946ef 0f766e f472b6"
-    ).split()
+        *("ff3b5c", "1e9bff", "2fbf5b", "ffb000", "a25bff", "00c2c7", "ff7a1a", "e84fd0", "9fd10a", "3f5efb"),
+        *("ff8f8f", "00a37a", "d1b500", "7c4dff", "12b4ff", "c2410c", "68d391", "d946ef", "0f766e", "f472b6"),
+    )
 )
 
 _FontType: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -86,10 +87,11 @@ def draw_boxes(
         x1, y1, x2, y2 = rect
         # Sides given in the wrong order have no outline that Pillow could draw.
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=line)
+    canvas = _Canvas(draw, typeface, (width, height))
     taken: list[_Rect] = []
     for rect, color, label in zip(rects, colors, labels, strict=True):
         if label:
-            taken.append(_draw_label(draw, rect, color, label, typeface, line, (width, height), taken))
+            taken.append(_draw_label(canvas, rect, color, label, taken))
     return np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
 
 
@@ -102,25 +104,23 @@ def _font(font: str | Path | None, size: float) -> _FontType:
         raise InvalidArgument(f"plot: cannot read the font {str(font)!r}: expected a TrueType or OpenType file") from e
 
 
-def _draw_label(
-    draw: ImageDraw.ImageDraw,
-    box: _Rect,
-    color: RGB,
-    label: str,
-    font: _FontType,
-    line: int,
-    image_size: tuple[int, int],
-    taken: Sequence[_Rect],
-) -> _Rect:
+@dataclass(frozen=True)
+class _Canvas:
+    draw: ImageDraw.ImageDraw
+    font: _FontType
+    size: tuple[int, int]  # (width, height) px
+
+
+def _draw_label(canvas: _Canvas, box: _Rect, color: RGB, label: str, taken: Sequence[_Rect]) -> _Rect:
     """Draws one label where it fits best; returns the rectangle that it covers."""
     # Ascender and descender of one text for all, so that all labels are equally high.
-    _, top, _, bottom = draw.textbbox((0, 0), "Ag", font=font)
-    left, _, right, _ = draw.textbbox((0, 0), label, font=font)
+    _, top, _, bottom = canvas.draw.textbbox((0, 0), "Ag", font=canvas.font)
+    left, _, right, _ = canvas.draw.textbbox((0, 0), label, font=canvas.font)
     pad = max(2, round((bottom - top) * 0.22))
     size = (right - left + 2 * pad, bottom - top + 2 * pad)
-    rect = _place(box, size, image_size, taken)
-    draw.rectangle((rect[0], rect[1], rect[2] - 1, rect[3] - 1), fill=color)
-    draw.text((rect[0] + pad - left, rect[1] + pad - top), label, font=font, fill=_ink(color))
+    rect = _place(box, size, canvas.size, taken)
+    canvas.draw.rectangle((rect[0], rect[1], rect[2] - 1, rect[3] - 1), fill=color)
+    canvas.draw.text((rect[0] + pad - left, rect[1] + pad - top), label, font=canvas.font, fill=_ink(color))
     return rect
 
 

@@ -37,7 +37,10 @@ Color = Literal["bgr", "rgb"]
 ByteArray: TypeAlias = npt.NDArray[np.uint8]
 
 SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+    (
+        *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
+        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    )
 )
 """Suffixes, in lower case, under which `sources` looks for images; `load` goes by content instead."""
 
@@ -318,8 +321,8 @@ def _pixels(image: PilImage.Image, name: str) -> tuple[ByteArray, str | None]:
         return (np.asarray(image) >> 8).astype(np.uint8), "16-bit grey reduced to its high byte"
     if mode in ("I", "F"):
         raise ImageError(
-            f"{name}: pixels of mode {mode!r} ({'32-bit integers' if mode == 'I' else 'floats'}): its range is unknown; "
-            "scale it to uint8 0..255 first"
+            f"{name}: pixels are {'32-bit integers' if mode == 'I' else 'floats'} of unknown range; "
+            "scale them to uint8 0..255 first"
         )
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or (mode in ("P", "L", "RGB") and "transparency" in image.info):
         note = "alpha channel dropped"

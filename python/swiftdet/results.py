@@ -197,7 +197,18 @@ class Detections:
         note: what reading the file changed, for instance an EXIF rotation, or None.
     """
 
-    __slots__ = ("_image", "_names", "_orig_shape", "_speed", "cls", "conf", "note", "path", "truncated", "xyxy")
+    __slots__ = (
+        "_image",
+        "_names",
+        "_orig_shape",
+        "_speed",
+        "cls",
+        "conf",
+        "note",
+        "path",
+        "truncated",
+        "xyxy",
+    )
 
     cls: IntArray
     conf: FloatArray
@@ -205,6 +216,10 @@ class Detections:
     path: str | None
     truncated: int
     xyxy: FloatArray
+    _image: images.Image | None
+    _names: Mapping[int, str]
+    _orig_shape: tuple[int, int]
+    _speed: Mapping[str, float]
 
     def __init__(
         self,
@@ -255,9 +270,7 @@ class Detections:
             raise InvalidArgument("detections: expected finite boxes, got NaN or infinity in xyxy")
         # Negated so that NaN fails too.
         if count and not (scores.min() >= 0.0 and scores.max() <= 1.0):
-            raise InvalidArgument(
-                f"detections: expected scores from 0 to 1, got {scores.min()!s} to {scores.max()!s}"
-            )
+            raise InvalidArgument(f"detections: expected scores from 0 to 1, got {scores.min()!s} to {scores.max()!s}")
         known = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
         nameless = set(classes.tolist()) - known.keys()
         if nameless:
@@ -436,7 +449,10 @@ class Detections:
     def to_json(self, *, normalize: bool = False, decimals: int = 5, indent: int | None = 2) -> str:
         """`summary` as JSON text."""
         return json.dumps(
-            self.summary(normalize=normalize, decimals=decimals), indent=indent, ensure_ascii=False, allow_nan=False
+            self.summary(normalize=normalize, decimals=decimals),
+            indent=indent,
+            ensure_ascii=False,
+            allow_nan=False,
         )
 
     def to_coco(
@@ -484,7 +500,7 @@ class Detections:
             xyxy=self.xyxy.copy(),
             confidence=self.conf.copy(),
             class_id=self.cls.astype(int),
-            data={"class_name": np.array([self._names[i] for i in self.cls.tolist()], dtype=str)},
+            data={"class_name": np.array([self._names[i] for i in self.cls.tolist()], dtype=np.str_)},
         )
 
     def plot(

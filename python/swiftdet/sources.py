@@ -11,7 +11,9 @@ from typing import Any
 from swiftdet.errors import ImageError
 from swiftdet.images import FORMATS, SUFFIXES
 
-_VIDEO_SUFFIXES = frozenset(".avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split())
+_VIDEO_SUFFIXES = frozenset(
+    (".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+)
 _WILDCARDS = frozenset("*?[")
 
 

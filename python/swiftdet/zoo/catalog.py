@@ -32,6 +32,7 @@ class PublishedAP:
         ap75: AP at IoU 0.75, where published.
         protocol: thresholds and resize behind the figure, as far as the source says.
         source: where it is published.
+        distilled: the weights were trained by distillation.
         note: what to know before comparing; empty if nothing.
     """
 
@@ -41,6 +42,7 @@ class PublishedAP:
     source: str
     ap50: float | None = None
     ap75: float | None = None
+    distilled: bool = False
     note: str = ""
 
 
@@ -97,9 +99,15 @@ def _test_dev(ap: float, ap50: float, ap75: float) -> PublishedAP:
     )
 
 
-def _damo(ap: float, protocol: str = _DAMO_PROTOCOL, *, distilled: bool = False, note: str = "") -> PublishedAP:
-    words = "trained by distillation from a larger variant" if distilled else ""
-    return PublishedAP(split="val2017", ap=ap, protocol=protocol, source=_DAMO_README, note=note or words)
+def _damo(ap: float, *, teacher: str = "", protocol: str = _DAMO_PROTOCOL) -> PublishedAP:
+    return PublishedAP(
+        split="val2017",
+        ap=ap,
+        protocol=protocol,
+        source=_DAMO_README,
+        distilled=bool(teacher),
+        note=f"trained by distillation from {teacher}" if teacher else "",
+    )
 
 
 VARIANTS: tuple[VariantInfo, ...] = (
@@ -206,7 +214,7 @@ VARIANTS: tuple[VariantInfo, ...] = (
         gflops=18.01,
         published_params_m=8.5,
         published_gflops=18.1,
-        accuracy=(_damo(42.0), _damo(43.6, distilled=True)),
+        accuracy=(_damo(42.0), _damo(43.6, teacher="DAMO-YOLO-S")),
         note='row "n" of the public DAMO-YOLO vs YOLOv7 comparison means this variant, not damo-yolo-n',
     ),
     VariantInfo(
@@ -218,7 +226,7 @@ VARIANTS: tuple[VariantInfo, ...] = (
         gflops=37.62,
         published_params_m=16.3,
         published_gflops=37.8,
-        accuracy=(_damo(46.0), _damo(47.7, distilled=True)),
+        accuracy=(_damo(46.0), _damo(47.7, teacher="DAMO-YOLO-M")),
     ),
     VariantInfo(
         name="damo-yolo-m",
@@ -229,7 +237,7 @@ VARIANTS: tuple[VariantInfo, ...] = (
         gflops=61.62,
         published_params_m=28.2,
         published_gflops=61.8,
-        accuracy=(_damo(49.2), _damo(50.2, distilled=True)),
+        accuracy=(_damo(49.2), _damo(50.2, teacher="DAMO-YOLO-L")),
     ),
     VariantInfo(
         name="damo-yolo-l",
@@ -240,7 +248,7 @@ VARIANTS: tuple[VariantInfo, ...] = (
         gflops=97.12,
         published_params_m=42.1,
         published_gflops=97.3,
-        accuracy=(_damo(50.8), _damo(51.9, note="trained by distillation from itself")),
+        accuracy=(_damo(50.8), _damo(51.9, teacher="DAMO-YOLO-L itself")),
     ),
     VariantInfo(
         name="damo-yolo-ns",
@@ -251,7 +259,7 @@ VARIANTS: tuple[VariantInfo, ...] = (
         gflops=1.50,
         published_params_m=1.41,
         published_gflops=1.56,
-        accuracy=(_damo(32.3, _DAMO_NANO_PROTOCOL),),
+        accuracy=(_damo(32.3, protocol=_DAMO_NANO_PROTOCOL),),
     ),
     VariantInfo(
         name="damo-yolo-nm",
@@ -262,7 +270,7 @@ VARIANTS: tuple[VariantInfo, ...] = (
         gflops=3.58,
         published_params_m=2.71,
         published_gflops=3.69,
-        accuracy=(_damo(38.2, _DAMO_NANO_PROTOCOL),),
+        accuracy=(_damo(38.2, protocol=_DAMO_NANO_PROTOCOL),),
     ),
     VariantInfo(
         name="damo-yolo-nl",
@@ -273,7 +281,7 @@ VARIANTS: tuple[VariantInfo, ...] = (
         gflops=5.91,
         published_params_m=5.69,
         published_gflops=6.04,
-        accuracy=(_damo(40.5, _DAMO_NANO_PROTOCOL),),
+        accuracy=(_damo(40.5, protocol=_DAMO_NANO_PROTOCOL),),
     ),
     VariantInfo(
         name="damo-yolo-n",
@@ -284,7 +292,7 @@ VARIANTS: tuple[VariantInfo, ...] = (
         gflops=4.04,
         published_params_m=None,
         published_gflops=3.02,
-        accuracy=(_damo(35.1, _DAMO_NANO_PROTOCOL),),
+        accuracy=(_damo(35.1, protocol=_DAMO_NANO_PROTOCOL),),
         note="the published cost does not match the released configuration, which seems to have changed since",
     ),
 )
