@@ -28,17 +28,13 @@ STAGES = ("preprocess", "inference", "postprocess")
 class HostArray(np.ndarray[Any, Any]):
     """A NumPy array that also answers the calls that code written for torch tensors makes.
 
-    It never leaves the host: `.cpu()` and `.to("cpu")` return the array itself, `.to("cuda")` is refused.
+    It never leaves the host: `.cpu()` and `.to("cpu")` return the array itself, `.to("cuda")` is refused. Single
+    elements are NumPy scalars (`.item()`, `int()`, `float()`), which other libraries take where they want numbers.
     """
 
     def __new__(cls, array: npt.ArrayLike) -> Self:
         """Views `array`; nothing is copied if it already is one."""
         return np.asarray(array).view(cls)
-
-    def __getitem__(self, index: Any) -> Any:
-        """As in NumPy, except that a single element stays a (0-d) HostArray and so keeps `.cpu()`."""
-        item = super().__getitem__(index)
-        return item if isinstance(item, np.ndarray) else HostArray(item)
 
     def __float__(self) -> float:
         """The only element: arrays of shape (1,) convert too, as torch tensors do."""
