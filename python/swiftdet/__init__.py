@@ -1,8 +1,45 @@
 """Low-latency, thread-safe object detection.
 
-    import swiftdet
-
-    det = swiftdet.Detector("yolov8s.onnx")
-    for box, score, cls in zip(*(lambda r: (r.xyxy, r.conf, r.cls))(det("street.jpg"))):
-        ...
+Example:
+    >>> import swiftdet
+    >>> det = swiftdet.Detector("yolov8s.onnx")  # doctest: +SKIP
+    >>> result = det("street.jpg")  # doctest: +SKIP
+    >>> result.xyxy, result.conf, result.cls  # doctest: +SKIP
 """
+
+from swiftdet import ops, zoo
+from swiftdet._core import __version__, build_config
+from swiftdet.detector import Detector
+from swiftdet.errors import (
+    BackendError,
+    BackendUnavailable,
+    DetectorClosed,
+    ImageError,
+    InvalidArgument,
+    InvalidType,
+    ModelError,
+    SwiftdetError,
+)
+from swiftdet.results import Boxes, Detections
+from swiftdet.spec import Head, ModelSpec, Preprocess
+
+__all__ = [
+    "BackendError",
+    "BackendUnavailable",
+    "Boxes",
+    "Detections",
+    "Detector",
+    "DetectorClosed",
+    "Head",
+    "ImageError",
+    "InvalidArgument",
+    "InvalidType",
+    "ModelError",
+    "ModelSpec",
+    "Preprocess",
+    "SwiftdetError",
+    "__version__",
+    "build_config",
+    "ops",
+    "zoo",
+]

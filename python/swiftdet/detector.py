@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from swiftdet import _core, engines, images, model, sources
@@ -13,7 +15,6 @@ from swiftdet.results import Detections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from swiftdet.images import Image
@@ -103,7 +104,7 @@ class Detector:
         self._sessions = 0 if sessions is None else _positive("sessions", sessions)
         self._trust_plan = trust_plan
         spec = self._loaded.spec
-        self._names = dict(enumerate(spec.names))
+        self._names = MappingProxyType(dict(enumerate(spec.names)))
         self._ids = {name: i for i, name in self._names.items()}
         self._defaults = self._call_options(
             _CallOptions(0.25, 0.7, 300, None, False, False, spec.imgsz, "bgr"),
@@ -122,7 +123,7 @@ class Detector:
             "device": device,
             "precision": precision,
             "performance": performance,
-            "cache_dir": cache_dir or os.environ.get("SWIFTDET_CACHE_DIR") or None,
+            "cache_dir": Path(cache) if (cache := cache_dir or os.environ.get("SWIFTDET_CACHE_DIR")) else None,
         }
         self._lock = threading.Lock()  # guards the two below; never held during inference
         self._pipelines: dict[str, _core.Detector] = {}
@@ -250,20 +251,7 @@ class Detector:
             classes=options.classes,
             network_size=options.imgsz,
         )
-        return [
-            Detections(
-                xyxy=xyxy,
-                conf=conf,
-                cls=cls,
-                names=self._names,
-                orig_shape=image.pixels.shape[:2],
-                path=image.path,
-                speed={"preprocess": times[0], "inference": times[1], "postprocess": times[2]},
-                truncated=truncated,
-                image=image,
-            )
-            for image, (xyxy, conf, cls, truncated, times) in zip(batch, raw, strict=True)
-        ]
+        return [Detections._from_core(core, self._names, image) for image, core in zip(batch, raw, strict=True)]
 
     def _pipeline_for(self, imgsz: tuple[int, int]) -> _core.Detector:
         """The pipeline compiled for the model's own size, or, made on first use, the one that takes any size."""

@@ -297,6 +297,30 @@ class Detections:
             note=note,
         )
 
+    @classmethod
+    def _from_core(
+        cls,
+        core: tuple[FloatArray, FloatArray, IntArray, int, tuple[float, float, float]],
+        names: Mapping[int, str],
+        image: images.Image,
+    ) -> Self:
+        """Takes over what the core returned: fresh arrays that need neither a copy nor a check. On the hot path."""
+        xyxy, conf, classes, truncated, times = core
+        self = cls.__new__(cls)
+        self._fill(
+            xyxy=_frozen(xyxy),
+            conf=_frozen(conf),
+            cls=_frozen(classes),
+            _names=names,
+            _orig_shape=image.size,
+            path=image.path,
+            _image=image,
+            _speed=dict(zip(STAGES, times, strict=True)),
+            truncated=truncated,
+            note=image.note,
+        )
+        return self
+
     def _fill(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)

@@ -50,8 +50,10 @@ def test_the_people_on_the_bus_picture(detector, pictures):
     assert 3 <= len(people) <= 4
 
 
-def test_the_astronaut(detector, astronaut):
-    assert len(detector(astronaut)) == 1
+def test_the_astronaut(detector, reference, astronaut):
+    picture = cv2.imread(str(astronaut))
+    assert_equal_to_reference(detector(astronaut), reference(picture))
+    assert len(detector(astronaut, conf=0.4)) == 1
 
 
 def test_random_crops_and_scalings_equal_the_independent_pipeline(detector, reference, pictures):
