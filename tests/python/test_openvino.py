@@ -112,7 +112,10 @@ def test_output_names_are_the_files_own(runtime):
     # An Identity makes both names one tensor to OpenVINO, which may then answer with either.
     for name in ("a_first", "z_last"):
         model = make_model(
-            [helper.make_node("Relu", ["images"], ["inner"]), helper.make_node("Identity", ["inner"], [name])],
+            [
+                helper.make_node("Relu", ["images"], ["inner"]),
+                helper.make_node("Identity", ["inner"], [name]),
+            ],
             [name, "inner"],
         )
         assert [n for n, _ in runtime.inspect(model)[1]] == [name, "inner"]
@@ -203,7 +206,15 @@ def test_an_ir_without_all_its_weights_is_refused(runtime, weights):
 
 @pytest.mark.parametrize(
     "model",
-    [b"", b"garbage", b"<net", b"<?xml version='1.0'?><html/>", b"\x00" * 100, conv_model()[:-20], conv_model()[:100]],
+    [
+        b"",
+        b"garbage",
+        b"<net",
+        b"<?xml version='1.0'?><html/>",
+        b"\x00" * 100,
+        conv_model()[:-20],
+        conv_model()[:100],
+    ],
     ids=["empty", "text", "cut xml", "other xml", "zeros", "nearly whole", "beginning"],
 )
 def test_unreadable_models_are_model_errors(runtime, model):
@@ -248,14 +259,21 @@ def test_an_onnx_model_takes_no_weights(runtime):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("performance", "fast"), ("inference_precision", "int3"), ("inference_precision", ""), ("num_threads", -1)],
+    [
+        ("performance", "fast"),
+        ("inference_precision", "int3"),
+        ("inference_precision", ""),
+        ("num_threads", -1),
+    ],
 )
 def test_bad_options_are_refused(runtime, option, value):
     with pytest.raises(InvalidArgument, match=option):
         runtime.compile(conv_model(), **{option: value})
 
 
-@pytest.mark.parametrize("options", [{"num_threads": 1}, {"inference_precision": "bf16"}, {"inference_precision": "f16"}])
+@pytest.mark.parametrize(
+    "options", [{"num_threads": 1}, {"inference_precision": "bf16"}, {"inference_precision": "f16"}]
+)
 def test_options_reach_the_plugin(runtime, options):
     model = conv_model()
     # Reduced precision is the plugin's to honour or not; half a percent covers bf16's 8 bits.
@@ -306,7 +324,9 @@ def test_a_static_network_refuses_other_shapes_and_names_both(runtime):
         backend.infer(images((2, 3, 16, 24)))
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (1, 3, 8), (0, 3, 8, 8), (1, 3, 8, -1), (1, 3, 2**31, 2**31)])
+@pytest.mark.parametrize(
+    "shape", [(1, 4, 8, 8), (1, 3, 8), (0, 3, 8, 8), (1, 3, 8, -1), (1, 3, 2**31, 2**31)]
+)
 def test_a_dynamic_network_refuses_shapes_that_do_not_fit(runtime, shape):
     with pytest.raises(InvalidArgument):
         runtime.compile(conv_model(DYNAMIC)).create_session(shape)
@@ -400,7 +420,12 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     tests = os.path.dirname(__file__)  # noqa: PTH120
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 

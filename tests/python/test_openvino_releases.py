@@ -64,7 +64,12 @@ def run_check(library: Path) -> str:
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
     }
     done = subprocess.run(
-        [sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", CHECK],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -79,7 +84,15 @@ def older_library(request) -> Path:
     target = cache / f"openvino-{OLDER}"
     library = target / "openvino" / "libs"
     if not any(library.glob("libopenvino_c.so*")):
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
         done = subprocess.run(
             [*command, "--only-binary=:all:", "--target", str(target), f"openvino=={OLDER}"],
             capture_output=True,
