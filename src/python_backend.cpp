@@ -142,6 +142,7 @@ class PythonSession final : public BackendSession {
   void start() override {
     const py::gil_scoped_acquire gil;
     try {
+      views_.assign(views_.size(), {});  // a failed run leaves no views of what is freed here
       python_->outputs.clear();
       collect(backend_->engine().attr("run")(python_->inputs));
     } catch (py::error_already_set& raised) {

@@ -9,8 +9,9 @@ import weakref
 
 import numpy as np
 import pytest
-from engine_models import DYNAMIC, conv_model, images, make_model, reference
 from onnx import TensorProto, helper
+
+from engine_models import DYNAMIC, conv_model, images, make_model, reference
 from swiftdet import _core, engines
 from swiftdet.errors import BackendError, BackendUnavailable, InvalidArgument, InvalidType, ModelError
 
@@ -35,7 +36,7 @@ def ramp(width=4) -> np.ndarray:
     return np.arange(PIXELS * width, dtype=np.float32).reshape(1, 3, 2, width)
 
 
-# --- choosing --------------------------------------------------------------------------------------------------------
+# --- choosing -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ["auto", "openvino", "onnxruntime"])
@@ -102,7 +103,7 @@ def test_a_loaded_engine_refuses_options_that_come_too_late(options):
         engines.compile(b"", engine=Doubler(), **options)
 
 
-# --- onnxruntime -----------------------------------------------------------------------------------------------------
+# --- onnxruntime ----------------------------------------------------------------------------------
 
 
 def test_onnxruntime_converts_other_types_at_its_edges():
@@ -158,7 +159,7 @@ def test_onnxruntime_reports_a_failing_run():
         backend.infer(ramp(4))
 
 
-# --- engines written in Python ---------------------------------------------------------------------------------------
+# --- engines written in Python --------------------------------------------------------------------
 
 
 def test_any_object_of_the_protocol_is_an_engine():
@@ -276,7 +277,7 @@ def test_an_exception_becomes_the_cause_of_a_backend_error():
             raise KeyError("lost", inputs["images"].shape)
 
     backend = _core.python_backend(Failing())
-    with pytest.raises(BackendError, match="KeyError.*lost") as caught:
+    with pytest.raises(BackendError, match=r"KeyError.*lost") as caught:
         backend.infer(ramp())
     assert isinstance(caught.value.__cause__, KeyError)
     assert caught.value.__cause__.__traceback__ is not None
@@ -332,6 +333,20 @@ def test_a_session_refuses_a_second_thread():
     go_on.set()
     thread.join()
     session.infer()
+
+
+def test_a_failed_run_leaves_no_outputs():
+    class Flaky(Doubler):
+        def run(self, inputs):
+            return super().run(inputs) if not self.seen else None
+
+    session = _core.python_backend(Flaky()).create_session((1, 3, 2, 4))
+    session.infer()
+    assert len(session.outputs()) == 2
+    with pytest.raises(InvalidType):
+        session.infer()
+    with pytest.raises(InvalidArgument):
+        session.outputs()
 
 
 def test_outputs_before_the_first_run_are_refused():

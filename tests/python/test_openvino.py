@@ -1,4 +1,4 @@
-"""The OpenVINO engine against onnxruntime, and its behaviour on bad input, in threads and in forked processes."""
+"""The OpenVINO engine against onnxruntime, and on bad input, in threads and in forked processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import threading
 import numpy as np
 import onnx
 import pytest
-from engine_models import DYNAMIC, STATIC, conv_model, images, make_model, reference
 from onnx import TensorProto, helper
+
+from engine_models import DYNAMIC, STATIC, conv_model, images, make_model, reference
 from swiftdet import _core, engines
 from swiftdet.engines import openvino
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError
@@ -140,7 +141,7 @@ def test_several_inputs_are_refused_by_name(runtime):
         runtime.compile(model)
 
 
-# --- OpenVINO IR ---------------------------------------------------------------------------------------------------
+# --- OpenVINO IR ----------------------------------------------------------------------------------
 
 IR = """<?xml version="1.0"?>
 <net name="scale" version="11">
@@ -201,7 +202,7 @@ def test_an_ir_without_all_its_weights_is_refused(runtime, weights):
         runtime.compile(ir(), weights)
 
 
-# --- files that are no networks --------------------------------------------------------------------------------------
+# --- files that are no networks -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_compiled_networks_are_cached_on_request(runtime, tmp_path):
     assert sorted(cache.iterdir()) == blobs
 
 
-# --- sessions --------------------------------------------------------------------------------------------------------
+# --- sessions -------------------------------------------------------------------------------------
 
 
 def test_sessions_have_aligned_views_that_are_used_in_place(runtime):
@@ -378,7 +379,7 @@ def test_provenance(runtime):
     assert threaded.preferred_sessions >= backend.preferred_sessions
 
 
-# --- the library and the process -----------------------------------------------------------------------------------
+# --- the library and the process ------------------------------------------------------------------
 
 
 def test_one_runtime_for_each_folder(runtime, tmp_path):
@@ -455,8 +456,8 @@ def test_a_forked_child_is_told_not_to_go_on():
         "session.infer()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    calls = [session.infer, lambda: backend.infer(images()), lambda: engines.compile(conv_model()),\n"
-        "             lambda: engines.inspect(conv_model())]\n"
+        "    calls = [session.infer, lambda: backend.infer(images()),\n"
+        "             lambda: engines.compile(conv_model()), lambda: engines.inspect(conv_model())]\n"
         "    refused = 0\n"
         "    for call in calls:\n"
         "        try: call()\n"
