@@ -1,4 +1,4 @@
-"""One build works with several OpenVINO releases: the same checks against an older one, in a process of its own."""
+"""One build works with several OpenVINO releases: the same checks, in a process for each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from swiftdet.engines import openvino
 
 OLDER = "2025.0.0"
@@ -21,7 +22,8 @@ from onnx import TensorProto, helper
 from swiftdet.engines import openvino
 
 runtime = openvino.runtime()
-integer = make_model([helper.make_node("ArgMax", ["images"], ["best"], axis=1)], [("best", TensorProto.INT64)])
+best = helper.make_node("ArgMax", ["images"], ["best"], axis=1)
+integer = make_model([best], [("best", TensorProto.INT64)])
 alias = make_model(
     [helper.make_node("Relu", ["images"], ["inner"]), helper.make_node("Identity", ["inner"], ["z_last"])],
     ["z_last", "inner"],
@@ -40,7 +42,7 @@ for model, tolerance in [
         assert runtime.inspect(model)[1] == backend.outputs
         session = backend.create_session(STATIC)
         previous = None
-        for seed in range(3):  # other inputs, other results: the tensors that we fill are the ones that are read
+        for seed in range(3):  # other results each time: the tensor that we fill is the one that is read
             session.input[...] = images(seed=seed)
             session.infer()
             got = [output.copy() for output in session.outputs()]
@@ -64,7 +66,12 @@ def run_check(library: Path) -> str:
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
     }
     done = subprocess.run(
-        [sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", CHECK],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -79,7 +86,15 @@ def older_library(request) -> Path:
     target = cache / f"openvino-{OLDER}"
     library = target / "openvino" / "libs"
     if not any(library.glob("libopenvino_c.so*")):
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
         done = subprocess.run(
             [*command, "--only-binary=:all:", "--target", str(target), f"openvino=={OLDER}"],
             capture_output=True,
