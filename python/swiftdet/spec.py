@@ -135,7 +135,7 @@ class ModelSpec:
             raise ModelError(f"model description: expected JSON, got {text[:60]!r} ({e})") from e
         if not isinstance(data, dict):
             raise ModelError(f"model description: expected a JSON object, got {type(data).__name__}")
-        spec = _build(cls, data, "")
+        spec: ModelSpec = _build(cls, data, "")
         spec.check()
         return spec
 
