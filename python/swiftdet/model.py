@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Shape4: TypeAlias = tuple[int, int, int, int]
 
+
 class Inspect(Protocol):
     """Gives the ports of a model at an input shape, as `swiftdet.engines.inspect` does."""
 
@@ -72,7 +73,9 @@ def load(
     imgsz: int | tuple[int, int] | None = None,
     inspect: Inspect | None = None,
 ) -> LoadedModel:
-    """Reads a detector and recognises what it holds. Executes nothing from the file and opens nothing outside its folder.
+    """Reads a detector and recognises what it holds.
+
+    Executes nothing from the file and opens nothing outside its folder. Safe from several threads.
 
     Args:
         path: an `.onnx` file, an OpenVINO `.xml` with its `.bin` beside it, or a folder with one such pair.
@@ -232,8 +235,8 @@ def _input_shape(file: ModelFile, asked: tuple[int, int] | None, otherwise: tupl
     wanted = (height if height > 0 else size[0], width if width > 0 else size[1])
     if asked is not None and wanted != asked:
         raise InvalidArgument(
-            f"imgsz={asked[0]}x{asked[1]}: the model's input is fixed at {list(image.shape)}; leave imgsz out or export "
-            "the model for that size"
+            f"imgsz={asked[0]}x{asked[1]}: the model's input is fixed at {list(image.shape)}; leave imgsz out or "
+            "export the model for that size"
         )
     spec = file.metadata.spec
     if spec is not None and asked is None and wanted != spec.imgsz:

@@ -86,7 +86,11 @@ class Graph:
             if tensor in self.constants:
                 return self.constants[tensor]
             node = self._producers.get(tensor)
-            if node is None or node.op not in {"Cast", "Identity", "DequantizeLinear", "FakeQuantize"} or not node.inputs:
+            if (
+                node is None
+                or node.op not in {"Cast", "Identity", "DequantizeLinear", "FakeQuantize"}
+                or not node.inputs
+            ):
                 return None
             tensor = node.inputs[0]
         return None

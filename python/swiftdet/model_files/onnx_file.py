@@ -109,9 +109,7 @@ class OnnxFile:
             if half_output or (half_graph and self._changed):
                 inner = self._fresh_name(output.name)
                 _rename(graph.node, output.name, inner)
-                graph.node.append(
-                    onnx.helper.make_node("Cast", [inner], [output.name], to=onnx.TensorProto.FLOAT)
-                )
+                graph.node.append(onnx.helper.make_node("Cast", [inner], [output.name], to=onnx.TensorProto.FLOAT))
                 output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
                 self._changed = True
         self._changed = self._changed or half_graph
@@ -130,8 +128,7 @@ class OnnxFile:
                 data = self.proto.SerializeToString()
             except (EncodeError, ValueError) as e:
                 raise ModelError(
-                    f"model {self.path}: more than {MAX_MODEL_BYTES} bytes with its external data; "
-                    "export it in float16"
+                    f"model {self.path}: more than {MAX_MODEL_BYTES} bytes with its external data; export it in float16"
                 ) from e
         tensor_type = image.type.tensor_type
         return ModelFile(
@@ -149,12 +146,10 @@ class OnnxFile:
 
     def _image_input(self) -> onnx.ValueInfoProto:
         constants = {t.name for t in self.proto.graph.initializer}
-        inputs = [i for i in self.proto.graph.input if i.name not in constants]
+        inputs: list[onnx.ValueInfoProto] = [i for i in self.proto.graph.input if i.name not in constants]
         if len(inputs) != 1 or not inputs[0].type.HasField("tensor_type"):
             listed = ", ".join(f"{i.name!r} {list(_dimensions(i.type.tensor_type))}" for i in inputs) or "none"
-            raise ModelError(
-                f"model {self.path}: expected one input, an image [N, 3, H, W]; its inputs are: {listed}"
-            )
+            raise ModelError(f"model {self.path}: expected one input, an image [N, 3, H, W]; its inputs are: {listed}")
         return inputs[0]
 
     def _fresh_name(self, name: str) -> str:
@@ -206,15 +201,12 @@ def read_onnx(path: Path) -> OnnxFile:
         metadata = parse_metadata({entry.key: entry.value for entry in proto.metadata_props})
     except (DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise ModelError(
-            f"model {path}: not an ONNX model, or a truncated one ({len(data)} bytes, {e}); "
-            "export or download it again"
+            f"model {path}: not an ONNX model, or a truncated one ({len(data)} bytes, {e}); export or download it again"
         ) from e
     return OnnxFile(path, proto, graph, metadata, b"" if changed else data, digest.hexdigest(), changed)
 
 
-def _load_external_data(
-    proto: onnx.ModelProto, path: Path, model_bytes: int, digest: hashlib._Hash
-) -> bool:
+def _load_external_data(proto: onnx.ModelProto, path: Path, model_bytes: int, digest: hashlib._Hash) -> bool:
     """Moves external data into the model; True if there was any."""
     total, found = model_bytes, False
     for tensor in _all_tensors(proto):
@@ -273,15 +265,16 @@ def _external_bytes(tensor: onnx.TensorProto, model: Path, budget: int) -> bytes
 
 def _tensor_bytes(tensor: onnx.TensorProto) -> int:
     """Size of a tensor from its dimensions and type."""
-    if any(d < 0 for d in tensor.dims):
-        raise ValueError(f"dimensions {list(tensor.dims)}")
+    dims = [int(d) for d in tensor.dims]
+    if any(d < 0 for d in dims):
+        raise ValueError(f"dimensions {dims}")
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except KeyError:
         raise ValueError(f"element type {tensor.data_type}") from None
     if tensor.data_type in {onnx.TensorProto.INT4, onnx.TensorProto.UINT4}:  # two values a byte in a file
-        return (math.prod(tensor.dims) + 1) // 2
-    return math.prod(tensor.dims) * dtype.itemsize
+        return (math.prod(dims) + 1) // 2
+    return math.prod(dims) * int(dtype.itemsize)
 
 
 def _all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -120,6 +120,6 @@ def _anchors(evidence: Evidence, levels: list[Port]) -> tuple[Anchors, str, str]
     if evidence.variant == "yolov7":
         return ANCHORS_YOLOV7, family, "the anchors of yolov7, as asked for"
     raise evidence.refusal(
-        f"raw maps do not carry their anchors, and the head (widths {widths or 'unknown'}) is that of no official model",
+        f"raw maps do not carry their anchors, and this head (widths {widths or 'unknown'}) is of no known model",
         "pass --family yolov7 (anchors of yolov7 and yolov7x) or --family yolov7-tiny, or export with --grid",
     )

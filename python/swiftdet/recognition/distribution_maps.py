@@ -66,10 +66,8 @@ def _scores_and_distribution(evidence: Evidence, pair: list[Port]) -> tuple[Port
             f"{' or '.join(map(str, sorted(_OFFICIAL_BINS)))}",
             "pass --family damo-yolo if it is one with another reg_max",
         )
-    if len(plausible) == 1:
-        distribution = plausible[0]
-    else:
-        distribution = _named(pair) or _without_sigmoid(evidence, pair) or second
+    by_content = plausible[0] if len(plausible) == 1 else None
+    distribution = by_content or _named(pair) or _without_sigmoid(evidence, pair) or second
     return (second if distribution is first else first), distribution
 
 

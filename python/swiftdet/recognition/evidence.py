@@ -23,7 +23,9 @@ _ACTIVATIONS = ("LeakyRelu", "Relu", "HardSwish", "HSwish", "Swish", "Clip", "Cl
 _SCOPES = {
     "damo-yolo": re.compile(r"\bgfl_(?:cls|reg)\b|head\.gfl_|/head/gfl_"),
     "ultralytics": re.compile(r"(?:^|[/.])model[./]\d+[./](?:cv[23]|dfl|one2one_cv[23])[./]"),
-    "yolov7": re.compile(r"(?:^|[/.])model[./]\d+[./](?:rbr_reparam|rbr_dense|ia|im)\b|model[./]\d+[./]m[./]\d\.(?:weight|bias)$"),
+    "yolov7": re.compile(
+        r"(?:^|[/.])model[./]\d+[./](?:rbr_reparam|rbr_dense|ia|im)\b|model[./]\d+[./]m[./]\d\.(?:weight|bias)$"
+    ),
 }
 
 

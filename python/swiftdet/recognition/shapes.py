@@ -53,9 +53,7 @@ def check_outputs(spec: ModelSpec, signature: Signature) -> None:
 
 
 def _matches(shape: tuple[int, ...], pattern: tuple[int, ...]) -> bool:
-    return len(shape) == len(pattern) and all(
-        p < 0 or d < 0 or d == p for d, p in zip(shape, pattern, strict=True)
-    )
+    return len(shape) == len(pattern) and all(p < 0 or d < 0 or d == p for d, p in zip(shape, pattern, strict=True))
 
 
 def _allowed_shapes(
