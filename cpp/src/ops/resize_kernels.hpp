@@ -31,6 +31,7 @@ struct LinearColumns {
   int begin = 0;  ///< destination pixels [begin, end) are computed
   int end = 0;
   int source_width = 0;
+  const std::uint8_t* next_row = nullptr;  ///< hint: the pixel row wanted next, if it is far from this one; or null
 };
 
 struct AreaColumns {
@@ -52,6 +53,10 @@ struct ResizeKernels {
   /// out = (((above * w_above) >> 16) + ((below * w_below) >> 16) + 2) >> 2 for `count` lanes, clipped to 0..255.
   void (*linear_rows)(const std::int16_t* above, const std::int16_t* below, std::uint16_t w_above,
                       std::uint16_t w_below, std::size_t count, std::uint8_t* out);
+
+  /// lanes[d] = (sum of the 2 x 2 pixels at column 2 * d + 2) >> 2, for d in [begin, end).
+  void (*halve)(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int begin, int end,
+                std::uint8_t* lanes);
 
   /// lanes[d] = sum over k < taps of p[first + k] * weights[d, k], float32, product by product in source order, no contraction.
   void (*area_columns)(const std::uint8_t* pixels, int channels, const AreaColumns& columns, float* lanes);
