@@ -52,16 +52,16 @@ void spread(const std::uint8_t* pixels, int channels, int begin, int end, std::u
 template <int kChannels, bool kPrefetches>
 int linear_colour_columns(const std::uint8_t* pixels, const LinearColumns& columns, std::int16_t* lanes) {
   // Neighbours side by side, widened to 16 bits: from the low 8 bytes of each half, then from the high 8 bytes.
-  const __m256i low_pairs =
-      kChannels == 3 ? _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,  //
-                                       0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1)
-                    : _mm256_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1,  //
-                                       0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1);
-  const __m256i high_pairs =
-      kChannels == 3 ? _mm256_setr_epi8(8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1,  //
-                                       8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1)
-                    : _mm256_setr_epi8(8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1,  //
-                                       8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1);
+  const __m256i low_pairs = kChannels == 3
+                                ? _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,  //
+                                                   0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1)
+                                : _mm256_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1,  //
+                                                   0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1);
+  const __m256i high_pairs = kChannels == 3
+                                 ? _mm256_setr_epi8(8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1,  //
+                                                    8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1)
+                                 : _mm256_setr_epi8(8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1,  //
+                                                    8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1);
   const __m256i even_weights = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2);
   const __m256i odd_weights = _mm256_setr_epi32(1, 1, 1, 1, 3, 3, 3, 3);
   // The 8 bytes reach 2 bytes beyond the second pixel of three channels: into a third.
@@ -79,10 +79,10 @@ int linear_colour_columns(const std::uint8_t* pixels, const LinearColumns& colum
                                         pixels + static_cast<std::ptrdiff_t>(first[3]) * kChannels);
     const __m256i bytes = _mm256_set_m128i(pixels_2_3, pixels_0_1);
     const __m256i weights = _mm256_castsi128_si256(load_16(weight_pairs + d));
-    const __m256i even = _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, low_pairs),
-                                           _mm256_permutevar8x32_epi32(weights, even_weights));
-    const __m256i odd = _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, high_pairs),
-                                          _mm256_permutevar8x32_epi32(weights, odd_weights));
+    const __m256i even =
+        _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, low_pairs), _mm256_permutevar8x32_epi32(weights, even_weights));
+    const __m256i odd =
+        _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, high_pairs), _mm256_permutevar8x32_epi32(weights, odd_weights));
     // Packing works within halves: even | odd of the low half are pixels 0 and 1, of the high half 2 and 3.
     store_32(lanes + static_cast<std::ptrdiff_t>(d) * 4,
              _mm256_packs_epi32(_mm256_srli_epi32(even, 4), _mm256_srli_epi32(odd, 4)));
@@ -124,8 +124,8 @@ void linear_columns(const std::uint8_t* pixels, int channels, const LinearColumn
 
 /// Sixteen lanes of linear_rows, before the clip.
 __m256i blend(const std::int16_t* above, const std::int16_t* below, __m256i w_above, __m256i w_below) {
-  const __m256i sum = _mm256_add_epi16(_mm256_mulhi_epi16(load_32(above), w_above),
-                                       _mm256_mulhi_epi16(load_32(below), w_below));
+  const __m256i sum =
+      _mm256_add_epi16(_mm256_mulhi_epi16(load_32(above), w_above), _mm256_mulhi_epi16(load_32(below), w_below));
   return _mm256_srai_epi16(_mm256_add_epi16(sum, _mm256_set1_epi16(2)), 2);
 }
 
@@ -153,19 +153,18 @@ __m256i quarter(__m256i top, __m256i bottom) {
 
 /// 3 or 4 channels: eight destination pixels at a time.
 int halve_colour(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int width, std::uint8_t* lanes) {
-  const __m256i neighbours = channels == 3
-                                 ? _mm256_setr_epi8(0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1,  //
-                                                    0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1)
-                                 : _mm256_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15,  //
-                                                    0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
-  const int half_step = 4 * channels;             // bytes from one pair of destination pixels to the next
-  const int reach = channels == 3 ? 9 : 8;        // pixels touched: the last 16 bytes hold 12 that are wanted
+  const __m256i neighbours = channels == 3 ? _mm256_setr_epi8(0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1,  //
+                                                              0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1)
+                                           : _mm256_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15,  //
+                                                              0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+  const int half_step = 4 * channels;       // bytes from one pair of destination pixels to the next
+  const int reach = channels == 3 ? 9 : 8;  // pixels touched: the last 16 bytes hold 12 that are wanted
   int d = 0;
   for (; d + reach <= width; d += 8) {
     const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(d) * 2 * channels;
     const std::ptrdiff_t later = at + 2 * half_step;
-    const __m256i first_four = quarter(neighbour_sums(top + at, half_step, neighbours),
-                                       neighbour_sums(bottom + at, half_step, neighbours));
+    const __m256i first_four =
+        quarter(neighbour_sums(top + at, half_step, neighbours), neighbour_sums(bottom + at, half_step, neighbours));
     const __m256i last_four = quarter(neighbour_sums(top + later, half_step, neighbours),
                                       neighbour_sums(bottom + later, half_step, neighbours));
     store_32(lanes + static_cast<std::ptrdiff_t>(d) * 4,
@@ -188,8 +187,7 @@ int halve_grey(const std::uint8_t* top, const std::uint8_t* bottom, int width, s
   return d;
 }
 
-void halve(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int begin, int end,
-           std::uint8_t* lanes) {
+void halve(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int begin, int end, std::uint8_t* lanes) {
   const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(begin) * 2 * channels;
   const int lanes_per_pixel = channels == 1 ? 1 : 4;
   std::uint8_t* const first = lanes + static_cast<std::ptrdiff_t>(begin) * lanes_per_pixel;

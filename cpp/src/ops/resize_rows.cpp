@@ -78,7 +78,8 @@ void RowResizer::make_plan(const Plan& plan) {
   plan_ = {};  // stays so if an allocation below throws
   const Size from = plan.source;
   const Size to = plan.target;
-  const auto lane_elements = padded(static_cast<std::size_t>(to.width) * static_cast<std::size_t>(lane_count(plan.channels)));
+  const auto lane_elements =
+      padded(static_cast<std::size_t>(to.width) * static_cast<std::size_t>(lane_count(plan.channels)));
   path_ = choose_path(plan);
   out_.assign(lane_elements, 0);
   switch (path_) {
@@ -199,7 +200,7 @@ void RowResizer::area_row(int y) {
   const float* const weights = area_y_.weights.data() + static_cast<std::ptrdiff_t>(y) * area_y_.taps;
   bool started = false;
   for (int k = 0; k < area_y_.taps; ++k) {
-    if (weights[k] == 0.0F) continue;  // only there to make the runs equally long
+    if (weights[k] == 0.0F) continue;        // only there to make the runs equally long
     if (first + k != area_columns_index_) {  // two destination rows may share the source row between them
       kernels_->area_columns(pixels(first + k), source_.channels, columns, area_columns_.data());
       area_columns_index_ = first + k;

@@ -55,14 +55,14 @@ void halve_of(const std::uint8_t* top, const std::uint8_t* bottom, int begin, in
     std::uint8_t* const out = lanes + static_cast<std::ptrdiff_t>(d) * kLanes;
     for (int c = 0; c < kChannels; ++c) {
       const std::ptrdiff_t at = left + c;
-      out[c] = static_cast<std::uint8_t>((top[at] + top[at + kChannels] + bottom[at] + bottom[at + kChannels] + 2) >> 2);
+      out[c] =
+          static_cast<std::uint8_t>((top[at] + top[at + kChannels] + bottom[at] + bottom[at + kChannels] + 2) >> 2);
     }
     if constexpr (kLanes > kChannels) out[kLanes - 1] = 0;
   }
 }
 
-void halve(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int begin, int end,
-           std::uint8_t* lanes) {
+void halve(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int begin, int end, std::uint8_t* lanes) {
   switch (channels) {
     case 1: return halve_of<1>(top, bottom, begin, end, lanes);
     case 3: return halve_of<3>(top, bottom, begin, end, lanes);

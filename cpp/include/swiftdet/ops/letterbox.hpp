@@ -24,8 +24,8 @@ struct Preprocess {
   ResizeMode mode = ResizeMode::kLetterbox;
   Interpolation interpolation = Interpolation::kLinear;
   std::uint8_t pad_value = 114;
-  float divisor = 255.0F;                          ///< value = u8 / divisor, correctly rounded
-  std::array<float, 3> mean{0.0F, 0.0F, 0.0F};     ///< then (value - mean[c]) / std[c], RGB order
+  float divisor = 255.0F;                       ///< value = u8 / divisor, correctly rounded
+  std::array<float, 3> mean{0.0F, 0.0F, 0.0F};  ///< then (value - mean[c]) / std[c], RGB order
   std::array<float, 3> std{1.0F, 1.0F, 1.0F};
 
   friend bool operator==(const Preprocess&, const Preprocess&) = default;
