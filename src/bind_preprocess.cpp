@@ -91,9 +91,11 @@ py::array resize(const py::array& image, const std::pair<int, int>& size, const 
 template <typename T>
 py::array_t<T> letterbox_target(const py::object& out, Size size) {
   if (out.is_none()) return py::array_t<T>(std::vector<py::ssize_t>{3, size.height, size.width});
-  const std::string expected = "out: expected a writable C-contiguous " + py::str(py::dtype::of<T>()).cast<std::string>() +
-                               " array [3, " + std::to_string(size.height) + ", " + std::to_string(size.width) + "]";
-  if (!py::isinstance<py::array>(out)) throw InvalidType(expected + ", got " + py::str(py::type::of(out)).cast<std::string>());
+  const std::string expected = "out: expected a writable C-contiguous " +
+                               py::str(py::dtype::of<T>()).cast<std::string>() + " array [3, " +
+                               std::to_string(size.height) + ", " + std::to_string(size.width) + "]";
+  if (!py::isinstance<py::array>(out))
+    throw InvalidType(expected + ", got " + py::str(py::type::of(out)).cast<std::string>());
   const auto array = py::reinterpret_borrow<py::array>(out);
   if (!py::isinstance<py::array_t<T, py::array::c_style>>(out)) {
     throw InvalidType(expected + ", got " + describe(array) + " of another dtype or layout");
@@ -149,15 +151,15 @@ void register_preprocess(py::module_& m) {
       .def_readonly("mean", &Preprocess::mean)
       .def_readonly("std", &Preprocess::std);
 
-  m.def("resize", &resize,
-        "Resizes a uint8 image as cv2.resize does. `size` is (height, width). Releases the GIL.", "image"_a, "size"_a,
-        py::kw_only(), "interpolation"_a = "linear");
+  m.def("resize", &resize, "Resizes a uint8 image as cv2.resize does. `size` is (height, width). Releases the GIL.",
+        "image"_a, "size"_a, py::kw_only(), "interpolation"_a = "linear");
 
-  m.def("letterbox", &letterbox,
-        "The network's input [3, height, width], RGB, from a uint8 image, and (scale_x, scale_y, pad_left, pad_top).\n\n"
-        "dtype 'float32': scaled; 'uint8': before scaling. Fills and returns `out` if given. Releases the GIL.",
-        "image"_a, "size"_a, "preprocess"_a, py::kw_only(), "color"_a = "bgr", "dtype"_a = "float32",
-        "out"_a = py::none());
+  m.def(
+      "letterbox", &letterbox,
+      "The network's input [3, height, width], RGB, from a uint8 image, and (scale_x, scale_y, pad_left, pad_top).\n\n"
+      "dtype 'float32': scaled; 'uint8': before scaling. Fills and returns `out` if given. Releases the GIL.",
+      "image"_a, "size"_a, "preprocess"_a, py::kw_only(), "color"_a = "bgr", "dtype"_a = "float32",
+      "out"_a = py::none());
 }
 
 }  // namespace swiftdet::python

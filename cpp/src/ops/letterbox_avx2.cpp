@@ -1,4 +1,5 @@
-// AVX2 body of the letterbox's inner loop. Compiled with -mavx2: intrinsics and static functions only (cmake/isa.cmake).
+// AVX2 body of the letterbox's inner loop. Compiled with -mavx2: intrinsics and static functions only
+// (cmake/isa.cmake).
 #include <immintrin.h>
 
 #include "ops/letterbox_kernels.hpp"

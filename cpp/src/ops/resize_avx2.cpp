@@ -48,38 +48,41 @@ void spread(const std::uint8_t* pixels, int channels, int begin, int end, std::u
   kScalarResizeKernels.spread(pixels, channels, x, end, lanes);
 }
 
-/// 3 or 4 channels: four destination pixels at a time, each a pair of neighbours within 8 bytes.
-int linear_colour_columns(const std::uint8_t* pixels, int channels, const LinearColumns& columns,
-                          std::int16_t* lanes) {
+/// Four destination pixels at a time, each a pair of neighbours within 8 bytes.
+template <int kChannels, bool kPrefetches>
+int linear_colour_columns(const std::uint8_t* pixels, const LinearColumns& columns, std::int16_t* lanes) {
   // Neighbours side by side, widened to 16 bits: from the low 8 bytes of each half, then from the high 8 bytes.
-  const __m256i low_pairs =
-      channels == 3 ? _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,  //
-                                       0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1)
-                    : _mm256_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1,  //
-                                       0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1);
-  const __m256i high_pairs =
-      channels == 3 ? _mm256_setr_epi8(8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1,  //
-                                       8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1)
-                    : _mm256_setr_epi8(8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1,  //
-                                       8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1);
+  const __m256i low_pairs = kChannels == 3
+                                ? _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,  //
+                                                   0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1)
+                                : _mm256_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1,  //
+                                                   0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1);
+  const __m256i high_pairs = kChannels == 3
+                                 ? _mm256_setr_epi8(8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1,  //
+                                                    8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1)
+                                 : _mm256_setr_epi8(8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1,  //
+                                                    8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1);
   const __m256i even_weights = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2);
   const __m256i odd_weights = _mm256_setr_epi32(1, 1, 1, 1, 3, 3, 3, 3);
   // The 8 bytes reach 2 bytes beyond the second pixel of three channels: into a third.
-  const int last_first = columns.source_width - (channels == 3 ? 3 : 2);
+  const int last_first = columns.source_width - (kChannels == 3 ? 3 : 2);
   const int end = end_of_reach(columns.first, columns.begin, columns.end, last_first);
+  const char* const next = reinterpret_cast<const char*>(columns.next_row);
+  const std::uint32_t* const weight_pairs = columns.weights;
+  const std::int32_t* first = columns.first + columns.begin;
   int d = columns.begin;
-  for (; d + 4 <= end; d += 4) {
-    const std::int32_t* const first = columns.first + d;
-    const __m128i pixels_0_1 = load_8_8(pixels + static_cast<std::ptrdiff_t>(first[0]) * channels,
-                                        pixels + static_cast<std::ptrdiff_t>(first[1]) * channels);
-    const __m128i pixels_2_3 = load_8_8(pixels + static_cast<std::ptrdiff_t>(first[2]) * channels,
-                                        pixels + static_cast<std::ptrdiff_t>(first[3]) * channels);
+  for (; d + 4 <= end; d += 4, first += 4) {
+    if constexpr (kPrefetches) _mm_prefetch(next + static_cast<std::ptrdiff_t>(first[0]) * kChannels, _MM_HINT_T0);
+    const __m128i pixels_0_1 = load_8_8(pixels + static_cast<std::ptrdiff_t>(first[0]) * kChannels,
+                                        pixels + static_cast<std::ptrdiff_t>(first[1]) * kChannels);
+    const __m128i pixels_2_3 = load_8_8(pixels + static_cast<std::ptrdiff_t>(first[2]) * kChannels,
+                                        pixels + static_cast<std::ptrdiff_t>(first[3]) * kChannels);
     const __m256i bytes = _mm256_set_m128i(pixels_2_3, pixels_0_1);
-    const __m256i weights = _mm256_castsi128_si256(load_16(columns.weights + d));
-    const __m256i even = _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, low_pairs),
-                                           _mm256_permutevar8x32_epi32(weights, even_weights));
-    const __m256i odd = _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, high_pairs),
-                                          _mm256_permutevar8x32_epi32(weights, odd_weights));
+    const __m256i weights = _mm256_castsi128_si256(load_16(weight_pairs + d));
+    const __m256i even =
+        _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, low_pairs), _mm256_permutevar8x32_epi32(weights, even_weights));
+    const __m256i odd =
+        _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, high_pairs), _mm256_permutevar8x32_epi32(weights, odd_weights));
     // Packing works within halves: even | odd of the low half are pixels 0 and 1, of the high half 2 and 3.
     store_32(lanes + static_cast<std::ptrdiff_t>(d) * 4,
              _mm256_packs_epi32(_mm256_srli_epi32(even, 4), _mm256_srli_epi32(odd, 4)));
@@ -105,15 +108,24 @@ int linear_grey_columns(const std::uint8_t* pixels, const LinearColumns& columns
 
 void linear_columns(const std::uint8_t* pixels, int channels, const LinearColumns& columns, std::int16_t* lanes) {
   LinearColumns rest = columns;
-  rest.begin = channels == 1 ? linear_grey_columns(pixels, columns, lanes)
-                             : linear_colour_columns(pixels, channels, columns, lanes);
+  switch (channels) {
+    case 1: rest.begin = linear_grey_columns(pixels, columns, lanes); break;
+    case 3:
+      rest.begin = columns.next_row != nullptr ? linear_colour_columns<3, true>(pixels, columns, lanes)
+                                               : linear_colour_columns<3, false>(pixels, columns, lanes);
+      break;
+    default:
+      rest.begin = columns.next_row != nullptr ? linear_colour_columns<4, true>(pixels, columns, lanes)
+                                               : linear_colour_columns<4, false>(pixels, columns, lanes);
+      break;
+  }
   kScalarResizeKernels.linear_columns(pixels, channels, rest, lanes);
 }
 
 /// Sixteen lanes of linear_rows, before the clip.
 __m256i blend(const std::int16_t* above, const std::int16_t* below, __m256i w_above, __m256i w_below) {
-  const __m256i sum = _mm256_add_epi16(_mm256_mulhi_epi16(load_32(above), w_above),
-                                       _mm256_mulhi_epi16(load_32(below), w_below));
+  const __m256i sum =
+      _mm256_add_epi16(_mm256_mulhi_epi16(load_32(above), w_above), _mm256_mulhi_epi16(load_32(below), w_below));
   return _mm256_srai_epi16(_mm256_add_epi16(sum, _mm256_set1_epi16(2)), 2);
 }
 
@@ -126,6 +138,62 @@ void linear_rows(const std::int16_t* above, const std::int16_t* below, std::uint
         _mm256_packus_epi16(blend(above + i, below + i, wa, wb), blend(above + i + 16, below + i + 16, wa, wb));
     store_32(out + i, _mm256_permute4x64_epi64(packed, _MM_SHUFFLE(3, 1, 2, 0)));
   }
+}
+
+/// The sums of neighbours in the same channel, two pixels of 4 lanes to each half, of four destination pixels.
+__m256i neighbour_sums(const std::uint8_t* pixels, int half_step, __m256i neighbours) {
+  const __m256i bytes = _mm256_set_m128i(load_16(pixels + half_step), load_16(pixels));
+  return _mm256_maddubs_epi16(_mm256_shuffle_epi8(bytes, neighbours), _mm256_set1_epi8(1));
+}
+
+/// A quarter of the sum, rounded half up.
+__m256i quarter(__m256i top, __m256i bottom) {
+  return _mm256_srli_epi16(_mm256_add_epi16(_mm256_add_epi16(top, bottom), _mm256_set1_epi16(2)), 2);
+}
+
+/// 3 or 4 channels: eight destination pixels at a time.
+int halve_colour(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int width, std::uint8_t* lanes) {
+  const __m256i neighbours = channels == 3 ? _mm256_setr_epi8(0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1,  //
+                                                              0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1)
+                                           : _mm256_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15,  //
+                                                              0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+  const int half_step = 4 * channels;       // bytes from one pair of destination pixels to the next
+  const int reach = channels == 3 ? 9 : 8;  // pixels touched: the last 16 bytes hold 12 that are wanted
+  int d = 0;
+  for (; d + reach <= width; d += 8) {
+    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(d) * 2 * channels;
+    const std::ptrdiff_t later = at + 2 * half_step;
+    const __m256i first_four =
+        quarter(neighbour_sums(top + at, half_step, neighbours), neighbour_sums(bottom + at, half_step, neighbours));
+    const __m256i last_four = quarter(neighbour_sums(top + later, half_step, neighbours),
+                                      neighbour_sums(bottom + later, half_step, neighbours));
+    store_32(lanes + static_cast<std::ptrdiff_t>(d) * 4,
+             _mm256_permute4x64_epi64(_mm256_packus_epi16(first_four, last_four), _MM_SHUFFLE(3, 1, 2, 0)));
+  }
+  return d;
+}
+
+/// One channel: sixteen destination pixels at a time.
+int halve_grey(const std::uint8_t* top, const std::uint8_t* bottom, int width, std::uint8_t* lanes) {
+  const __m256i ones = _mm256_set1_epi8(1);
+  int d = 0;
+  for (; d + 16 <= width; d += 16) {
+    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(d) * 2;
+    const __m256i values =
+        quarter(_mm256_maddubs_epi16(load_32(top + at), ones), _mm256_maddubs_epi16(load_32(bottom + at), ones));
+    const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(values), _mm256_extracti128_si256(values, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes + d), packed);
+  }
+  return d;
+}
+
+void halve(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int begin, int end, std::uint8_t* lanes) {
+  const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(begin) * 2 * channels;
+  const int lanes_per_pixel = channels == 1 ? 1 : 4;
+  std::uint8_t* const first = lanes + static_cast<std::ptrdiff_t>(begin) * lanes_per_pixel;
+  const int done = channels == 1 ? halve_grey(top + at, bottom + at, end - begin, first)
+                                 : halve_colour(top + at, bottom + at, channels, end - begin, first);
+  kScalarResizeKernels.halve(top, bottom, channels, begin + done, end, lanes);
 }
 
 /// 3 or 4 channels: the lanes of one destination pixel at a time.
@@ -188,6 +256,7 @@ const ResizeKernels kAvx2ResizeKernels{
     .spread = spread,
     .linear_columns = linear_columns,
     .linear_rows = linear_rows,
+    .halve = halve,
     .area_columns = area_columns,
     .area_add_row = area_add_row,
     .area_finish = area_finish,

@@ -1,8 +1,8 @@
 // Coefficients of one axis of a resize: which source pixels make a destination pixel, and with what weights.
 //
-// The arithmetic is OpenCV's, to the last rounding, because the pixels have to be: doubles where it has doubles, float32
-// where it has float32. An axis has source length S and destination length D; scale = 1 / (D / S) in double, which is
-// not S / D when both are rounded.
+// The arithmetic is OpenCV's, to the last rounding, because the pixels have to be: doubles where it has doubles,
+// float32 where it has float32. An axis has source length S and destination length D; scale = 1 / (D / S) in double,
+// which is not S / D when both are rounded.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +44,8 @@ enum class LinearKind : std::uint8_t {
 /// Judged on the rounded scale: 49 -> 1 is not whole, because 1 / (1 / 49.0) is not 49.
 [[nodiscard]] int whole_shrink_factor(int source, int destination) noexcept;
 
-/// Horizontal axis: `first` is clamped to [0, S - 1], and where it is clamped, or is S - 1, the second weight is 0; so a
-/// second pixel of non-zero weight always exists.
+/// Horizontal axis: `first` is clamped to [0, S - 1], and where it is clamped, or is S - 1, the second weight is 0; so
+/// a second pixel of non-zero weight always exists.
 void fill_horizontal_linear(int source, int destination, LinearKind kind, LinearAxis& axis);
 
 /// Vertical axis: `first` is -1 to S - 1 and the weights stay as computed; the caller clamps both row indices.

@@ -1,8 +1,8 @@
 // The inner loops of resizing, one row at a time: their contracts, and one set of bodies per instruction set.
 //
 // Terms. A *pixel row* is what the source has: `width` pixels of 1, 3 or 4 bytes back to back. A *lane row* is what the
-// loops make: 1 lane per pixel for grey, else 4 (the fourth is alpha, or 0). Lane rows live in scratch whose length is a
-// multiple of kLanePadding elements, so that a body may read and write whole vectors past the last pixel. Pixel rows
+// loops make: 1 lane per pixel for grey, else 4 (the fourth is alpha, or 0). Lane rows live in scratch whose length is
+// a multiple of kLanePadding elements, so that a body may read and write whole vectors past the last pixel. Pixel rows
 // belong to the caller of the library: no body touches a byte outside them.
 //
 // Every set computes the same values, bit for bit; the scalar set is the specification.
@@ -31,6 +31,7 @@ struct LinearColumns {
   int begin = 0;  ///< destination pixels [begin, end) are computed
   int end = 0;
   int source_width = 0;
+  const std::uint8_t* next_row = nullptr;  ///< hint: the pixel row wanted next, if it is far from this one; or null
 };
 
 struct AreaColumns {
@@ -53,7 +54,12 @@ struct ResizeKernels {
   void (*linear_rows)(const std::int16_t* above, const std::int16_t* below, std::uint16_t w_above,
                       std::uint16_t w_below, std::size_t count, std::uint8_t* out);
 
-  /// lanes[d] = sum over k < taps of p[first + k] * weights[d, k], float32, product by product in source order, no contraction.
+  /// lanes[d] = (sum of the 2 x 2 pixels at column 2 * d + 2) >> 2, for d in [begin, end).
+  void (*halve)(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int begin, int end,
+                std::uint8_t* lanes);
+
+  /// lanes[d] = sum over k < taps of p[first + k] * weights[d, k], float32, product by product in source order, no
+  /// contraction.
   void (*area_columns)(const std::uint8_t* pixels, int channels, const AreaColumns& columns, float* lanes);
 
   /// sum = row * weight if `start`, else sum += row * weight, for `count` lanes.

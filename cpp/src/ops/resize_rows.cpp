@@ -7,6 +7,9 @@
 namespace swiftdet::ops::cpu {
 namespace {
 
+/// From this factor on, source rows that are used lie far enough apart for prefetching to pay (measured from 2 to 6).
+constexpr int kFarRows = 4;
+
 template <int kChannels>
 void pack_row_of(const ImageView& image, int y, std::uint8_t* packed) {
   const std::uint8_t* pixel = image.row(y);
@@ -54,47 +57,52 @@ void RowResizer::start(const ImageView& source, Size target, Interpolation inter
   const Plan plan{source.size, target, source.channels, interpolation};
   if (plan != plan_) make_plan(plan);
   if (!source.packed_rows()) {
-    packed_.resize(static_cast<std::size_t>(source.size.width) * static_cast<std::size_t>(source.channels));
+    packed_.resize(2 * static_cast<std::size_t>(source.size.width) * static_cast<std::size_t>(source.channels));
   }
   for (LinearRow& row : linear_rows_) row.index = kNoRow;
   area_columns_index_ = kNoRow;
+}
+
+RowResizer::Path RowResizer::choose_path(const Plan& plan) {
+  const Size from = plan.source;
+  const Size to = plan.target;
+  if (from == to) return Path::kCopy;
+  if (from.height == 2 * to.height && from.width == 2 * to.width) return Path::kHalve;
+  const bool enlarges = axis_scale(from.width, to.width) < 1.0 || axis_scale(from.height, to.height) < 1.0;
+  if (plan.interpolation == Interpolation::kLinear || enlarges) return Path::kLinear;
+  const bool whole = whole_shrink_factor(from.width, to.width) != 0 && whole_shrink_factor(from.height, to.height) != 0;
+  return whole ? Path::kWholeShrink : Path::kArea;
 }
 
 void RowResizer::make_plan(const Plan& plan) {
   plan_ = {};  // stays so if an allocation below throws
   const Size from = plan.source;
   const Size to = plan.target;
-  const auto lane_elements = padded(static_cast<std::size_t>(to.width) * static_cast<std::size_t>(lane_count(plan.channels)));
+  const auto lane_elements =
+      padded(static_cast<std::size_t>(to.width) * static_cast<std::size_t>(lane_count(plan.channels)));
+  path_ = choose_path(plan);
   out_.assign(lane_elements, 0);
-  if (from == to) {
-    path_ = Path::kCopy;
-  } else if (plan.interpolation == Interpolation::kLinear) {
-    path_ = Path::kLinear;
-    fill_horizontal_linear(from.width, to.width, LinearKind::kLinear, linear_x_);
-    fill_vertical_linear(from.height, to.height, LinearKind::kLinear, linear_y_);
-  } else if (axis_scale(from.width, to.width) < 1.0 || axis_scale(from.height, to.height) < 1.0) {
-    path_ = Path::kLinear;
-    fill_horizontal_linear(from.width, to.width, LinearKind::kAreaEnlarge, linear_x_);
-    fill_vertical_linear(from.height, to.height, LinearKind::kAreaEnlarge, linear_y_);
-  } else {
-    factor_ = {whole_shrink_factor(from.height, to.height), whole_shrink_factor(from.width, to.width)};
-    if (factor_ == Size{2, 2}) {
-      path_ = Path::kLinear;
-      fill_horizontal_linear(from.width, to.width, LinearKind::kLinear, linear_x_);
-      fill_vertical_linear(from.height, to.height, LinearKind::kLinear, linear_y_);
-    } else if (factor_.height != 0 && factor_.width != 0) {
-      path_ = Path::kWholeShrink;
+  switch (path_) {
+    case Path::kCopy:
+    case Path::kHalve: break;
+    case Path::kLinear: {
+      const LinearKind kind =
+          plan.interpolation == Interpolation::kLinear ? LinearKind::kLinear : LinearKind::kAreaEnlarge;
+      fill_horizontal_linear(from.width, to.width, kind, linear_x_);
+      fill_vertical_linear(from.height, to.height, kind, linear_y_);
+      for (LinearRow& row : linear_rows_) row.lanes.assign(lane_elements, 0);
+      break;
+    }
+    case Path::kWholeShrink:
+      factor_ = {whole_shrink_factor(from.height, to.height), whole_shrink_factor(from.width, to.width)};
       byte_sums_.assign(static_cast<std::size_t>(from.width) * static_cast<std::size_t>(plan.channels), 0);
-    } else {
-      path_ = Path::kArea;
+      break;
+    case Path::kArea:
       fill_area(from.width, to.width, area_x_);
       fill_area(from.height, to.height, area_y_);
       area_columns_.assign(lane_elements, 0.0F);
       area_sums_.assign(lane_elements, 0.0F);
-    }
-  }
-  if (path_ == Path::kLinear) {
-    for (LinearRow& row : linear_rows_) row.lanes.assign(lane_elements, 0);
+      break;
   }
   plan_ = plan;
 }
@@ -105,6 +113,7 @@ const std::uint8_t* RowResizer::row(int y) {
       if (lanes() == source_.channels) return pixels(y);
       kernels_->spread(pixels(y), source_.channels, 0, source_.size.width, out_.data());
       break;
+    case Path::kHalve: halve_row(y); break;
     case Path::kLinear: linear_row(y); break;
     case Path::kWholeShrink: whole_shrink_row(y); break;
     case Path::kArea: area_row(y); break;
@@ -118,33 +127,55 @@ const std::uint8_t* RowResizer::pixels(int y) {
   return packed_.data();
 }
 
-const std::int16_t* RowResizer::linear_source_row(int y) {
+const std::int16_t* RowResizer::linear_source_row(int y, int next_y) {
   for (const LinearRow& row : linear_rows_) {
     if (row.index == y) return row.lanes.data();
   }
   // Rows come in ascending order, so the lower index is the one that is not needed again.
   LinearRow& row = linear_rows_[0].index < linear_rows_[1].index ? linear_rows_[0] : linear_rows_[1];
-  const LinearColumns columns{linear_x_.first.data(), linear_x_.weights.data(), 0, plan_.target.width,
-                              plan_.source.width};
+  // Where rows are skipped, the processor does not see the next one coming.
+  const bool far = source_.packed_rows() && plan_.source.height >= kFarRows * plan_.target.height;
+  const LinearColumns columns{.first = linear_x_.first.data(),
+                              .weights = linear_x_.weights.data(),
+                              .begin = 0,
+                              .end = plan_.target.width,
+                              .source_width = plan_.source.width,
+                              .next_row = far ? source_.row(next_y) : nullptr};
   kernels_->linear_columns(pixels(y), source_.channels, columns, row.lanes.data());
   row.index = y;
   return row.lanes.data();
 }
 
 void RowResizer::linear_row(int y) {
-  const int first = linear_y_.first[static_cast<std::size_t>(y)];
-  const std::uint32_t weights = linear_y_.weights[static_cast<std::size_t>(y)];
+  const auto row = static_cast<std::size_t>(y);
+  const std::uint32_t weights = linear_y_.weights[row];
   const std::uint16_t w_above = LinearAxis::first_weight(weights);
   const std::uint16_t w_below = LinearAxis::second_weight(weights);
   const int last = plan_.source.height - 1;
-  int above = std::clamp(first, 0, last);
-  int below = std::clamp(first + 1, 0, last);
+  int above = std::clamp(linear_y_.first[row], 0, last);
+  int below = std::clamp(linear_y_.first[row] + 1, 0, last);
   // A row without weight need not be computed: every second one where the factor is an odd number.
   if (w_below == 0) below = above;
   if (w_above == 0) above = below;
-  const std::int16_t* const above_lanes = linear_source_row(above);
-  const std::int16_t* const below_lanes = linear_source_row(below);
+  const std::size_t next_row = std::min(row + 1, linear_y_.first.size() - 1);
+  const int next_above = std::clamp(linear_y_.first[next_row], 0, last);
+  const std::int16_t* const above_lanes = linear_source_row(above, below != above ? below : next_above);
+  const std::int16_t* const below_lanes = linear_source_row(below, next_above);
   kernels_->linear_rows(above_lanes, below_lanes, w_above, w_below, out_.size(), out_.data());
+}
+
+/// The two rows are used at once, so a source that has to be packed needs room for both.
+void RowResizer::halve_row(int y) {
+  const std::uint8_t* top = source_.row(2 * y);
+  const std::uint8_t* bottom = source_.row(2 * y + 1);
+  if (!source_.packed_rows()) {
+    const std::size_t row_bytes = packed_.size() / 2;
+    pack_row(source_, 2 * y, packed_.data());
+    pack_row(source_, 2 * y + 1, packed_.data() + row_bytes);
+    top = packed_.data();
+    bottom = packed_.data() + row_bytes;
+  }
+  kernels_->halve(top, bottom, source_.channels, 0, plan_.target.width, out_.data());
 }
 
 void RowResizer::whole_shrink_row(int y) {
@@ -159,13 +190,17 @@ void RowResizer::whole_shrink_row(int y) {
 }
 
 void RowResizer::area_row(int y) {
-  const AreaColumns columns{area_x_.first.data(), area_x_.weights.data(), area_x_.taps, 0, plan_.target.width,
-                            plan_.source.width};
+  const AreaColumns columns{.first = area_x_.first.data(),
+                            .weights = area_x_.weights.data(),
+                            .taps = area_x_.taps,
+                            .begin = 0,
+                            .end = plan_.target.width,
+                            .source_width = plan_.source.width};
   const int first = area_y_.first[static_cast<std::size_t>(y)];
   const float* const weights = area_y_.weights.data() + static_cast<std::ptrdiff_t>(y) * area_y_.taps;
   bool started = false;
   for (int k = 0; k < area_y_.taps; ++k) {
-    if (weights[k] == 0.0F) continue;  // only there to make the runs equally long
+    if (weights[k] == 0.0F) continue;        // only there to make the runs equally long
     if (first + k != area_columns_index_) {  // two destination rows may share the source row between them
       kernels_->area_columns(pixels(first + k), source_.channels, columns, area_columns_.data());
       area_columns_index_ = first + k;

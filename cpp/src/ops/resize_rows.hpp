@@ -33,8 +33,9 @@ class RowResizer {
  private:
   enum class Path : std::uint8_t {
     kCopy,         ///< equal sizes
-    kLinear,       ///< INTER_LINEAR; INTER_AREA where an axis enlarges, and 2 x 2, which gives the same values
-    kWholeShrink,  ///< INTER_AREA by whole factors in both axes: integer sums
+    kHalve,        ///< both sides exactly halved: the same values from either interpolation
+    kLinear,       ///< INTER_LINEAR; INTER_AREA where an axis enlarges
+    kWholeShrink,  ///< other INTER_AREA by whole factors in both axes: integer sums
     kArea,         ///< any other shrinking INTER_AREA: float32 sums
   };
   struct Plan {
@@ -52,9 +53,10 @@ class RowResizer {
   static constexpr int kNoRow = -1;
 
   void make_plan(const Plan& plan);
-  void make_linear(LinearKind kind);
+  [[nodiscard]] static Path choose_path(const Plan& plan);
   [[nodiscard]] const std::uint8_t* pixels(int y);
-  [[nodiscard]] const std::int16_t* linear_source_row(int y);
+  [[nodiscard]] const std::int16_t* linear_source_row(int y, int next_y);
+  void halve_row(int y);
   void linear_row(int y);
   void whole_shrink_row(int y);
   void area_row(int y);
@@ -68,7 +70,7 @@ class RowResizer {
   AreaAxis area_x_, area_y_;
   Size factor_{};  ///< kWholeShrink
 
-  std::vector<std::uint8_t> packed_;  ///< one pixel row of a source whose pixels do not lie back to back
+  std::vector<std::uint8_t> packed_;  ///< two pixel rows of a source whose pixels do not lie back to back
   std::array<LinearRow, 2> linear_rows_;
   std::vector<std::uint32_t> byte_sums_;  ///< kWholeShrink: column sums of a pixel row
   std::vector<float> area_columns_;       ///< kArea: one source row after the horizontal pass

@@ -48,6 +48,29 @@ void linear_rows(const std::int16_t* above, const std::int16_t* below, std::uint
 }
 
 template <int kChannels>
+void halve_of(const std::uint8_t* top, const std::uint8_t* bottom, int begin, int end, std::uint8_t* lanes) {
+  constexpr int kLanes = lane_count(kChannels);
+  for (int d = begin; d < end; ++d) {
+    const std::ptrdiff_t left = static_cast<std::ptrdiff_t>(d) * 2 * kChannels;
+    std::uint8_t* const out = lanes + static_cast<std::ptrdiff_t>(d) * kLanes;
+    for (int c = 0; c < kChannels; ++c) {
+      const std::ptrdiff_t at = left + c;
+      out[c] =
+          static_cast<std::uint8_t>((top[at] + top[at + kChannels] + bottom[at] + bottom[at + kChannels] + 2) >> 2);
+    }
+    if constexpr (kLanes > kChannels) out[kLanes - 1] = 0;
+  }
+}
+
+void halve(const std::uint8_t* top, const std::uint8_t* bottom, int channels, int begin, int end, std::uint8_t* lanes) {
+  switch (channels) {
+    case 1: return halve_of<1>(top, bottom, begin, end, lanes);
+    case 3: return halve_of<3>(top, bottom, begin, end, lanes);
+    default: return halve_of<4>(top, bottom, begin, end, lanes);
+  }
+}
+
+template <int kChannels>
 void area_columns_of(const std::uint8_t* pixels, const AreaColumns& columns, float* lanes) {
   constexpr int kLanes = lane_count(kChannels);
   for (int d = columns.begin; d < columns.end; ++d) {
@@ -97,6 +120,7 @@ const ResizeKernels kScalarResizeKernels{
     .spread = spread,
     .linear_columns = linear_columns,
     .linear_rows = linear_rows,
+    .halve = halve,
     .area_columns = area_columns,
     .area_add_row = area_add_row,
     .area_finish = area_finish,
