@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import ImageFont
+
 from swiftdet import drawing
 from swiftdet.errors import InvalidArgument
 
@@ -45,7 +46,9 @@ def test_earlier_rows_lie_on_top():
     assert picture[50, 40].tolist() == list(drawing.class_color(0)[::-1])
 
 
-@pytest.mark.parametrize("box", [(0, 0, 160, 120), (150, 0, 160, 8), (0, 112, 8, 120), (155, 115, 160, 120), (0, 60, 1, 61)])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 160, 120), (150, 0, 160, 8), (0, 112, 8, 120), (155, 115, 160, 120), (0, 60, 1, 61)]
+)
 def test_label_is_whole_inside_the_image(box):
     with_label, without = draw(boxes=[box], labels=["person 0.93"]), draw(boxes=[box])
     rows, columns = np.nonzero((with_label != without).any(axis=2))
@@ -89,7 +92,9 @@ def test_any_size(shape):
     assert changed(picture).any()
 
 
-@pytest.mark.parametrize("box", [(50, 50, 50, 50), (80, 80, 40, 40), (-50, -50, 500, 500), (-9, -9, -5, -5), (900, 900, 950, 950)])
+@pytest.mark.parametrize(
+    "box", [(50, 50, 50, 50), (80, 80, 40, 40), (-50, -50, 500, 500), (-9, -9, -5, -5), (900, 900, 950, 950)]
+)
 def test_odd_boxes(box):
     assert changed(draw(boxes=[box], labels=["x"])).any()
 
