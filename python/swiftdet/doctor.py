@@ -159,16 +159,15 @@ def check_tensorrt() -> Check:
 
 
 def _build_config() -> dict[str, Any]:
-    import swiftdet._core as core  # noqa: PLC0415 - an import that fails is a finding
+    from swiftdet import _core  # noqa: PLC0415 - an import that fails is a finding
 
-    return dict(core.build_config())
+    return dict(_core.build_config())
 
 
 def _openvino_runtime() -> Any:
-    import swiftdet._core as core  # noqa: PLC0415
-    from swiftdet.engines import openvino  # noqa: PLC0415
+    from swiftdet.engines import openvino  # noqa: PLC0415 - as above
 
-    return core.OpenVINORuntime.load(openvino.library_dir())
+    return openvino.runtime()
 
 
 def _tiny_network() -> bytes:

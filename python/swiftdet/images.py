@@ -187,13 +187,13 @@ def _from_path(path: str | bytes, max_pixels: int | None) -> Image:
         raise ImageError(f"{name}: swiftdet reads local files only; download it first")
     try:
         with Path(name).open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-                raise ImageError(f"{name}: expected an image file, got a device or socket")
+            _check_kind(os.fstat(file.fileno()).st_mode, name)
             head = file.read(_SIGNATURE_BYTES)
             # Decided on the first bytes, so that a huge file of another kind is not read.
             _opener(head, name)
             content = head + file.read()
+    except ImageError:  # which is a ValueError too
+        raise
     except FileNotFoundError as e:
         raise ImageError(f"{name}: no such file") from e
     except IsADirectoryError as e:
@@ -201,6 +201,11 @@ def _from_path(path: str | bytes, max_pixels: int | None) -> Image:
     except (OSError, ValueError) as e:
         raise ImageError(f"{name}: cannot read the file: {_reason(e)}") from e
     return _decode(content, name, max_pixels)
+
+
+def _check_kind(mode: int, name: str) -> None:
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise ImageError(f"{name}: expected an image file, got a device or socket")
 
 
 def _from_pil(image: PilImage.Image, max_pixels: int | None) -> Image:
@@ -289,7 +294,7 @@ def _decode(content: bytes, path: str | None, max_pixels: int | None) -> Image:
     except ImageError:
         raise
     except _DECODER_ERRORS as e:
-        raise ImageError(f"{name}: damaged or truncated image: {_reason(e)}") from e
+        raise ImageError(f"{name}: damaged, truncated or of an unknown kind: {_reason(e)}") from e
     notes = [note] if note else []
     if orientation in _ORIENTATIONS:
         turn, words = _ORIENTATIONS[orientation]

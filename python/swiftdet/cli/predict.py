@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,16 +33,23 @@ def open_detector(model: str, **options: Any) -> Any:
     return Detector(model, **options)
 
 
-def _fraction(value: float | None) -> float | None:
-    if value is not None and math.isnan(value):
-        raise typer.BadParameter("nan is not in the range 0<=x<=1.")
+def _fraction(value: float) -> float:
+    # Not Typer's own range: its words differ from release to release, and it lets NaN pass.
+    if not 0.0 <= value <= 1.0:
+        raise typer.BadParameter(f"expected a number from 0 to 1, got {value:g}")
+    return value
+
+
+def _at_least_one(value: int) -> int:
+    if value < 1:
+        raise typer.BadParameter(f"expected at least 1, got {value}")
     return value
 
 
 def predict(
     source: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Images, folders or patterns such as 'shots/**/*.jpg'."),
+        typer.Argument(metavar="SOURCE", help="Images, folders or patterns such as 'shots/**/*.jpg'."),
     ],
     *,
     model: Annotated[str, typer.Option("--model", "-m", help="Model file (.onnx, .xml) or the name of a variant.")],
@@ -51,12 +57,12 @@ def predict(
     family: Annotated[
         str | None, typer.Option(help="yolov7, damo-yolo or ultralytics, if the file leaves it open.")
     ] = None,
-    conf: Annotated[float, typer.Option(min=0.0, max=1.0, callback=_fraction, help="Keep scores above this.")] = 0.25,
+    conf: Annotated[float, typer.Option(callback=_fraction, help="Keep scores above this, 0 to 1.")] = 0.25,
     iou: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, callback=_fraction, help="Suppress boxes that overlap more than this."),
+        typer.Option(callback=_fraction, help="Suppress boxes that overlap more than this, 0 to 1."),
     ] = 0.7,
-    max_det: Annotated[int, typer.Option(min=1, help="At most this many boxes an image.")] = 300,
+    max_det: Annotated[int, typer.Option(callback=_at_least_one, help="At most this many boxes an image.")] = 300,
     imgsz: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Network input, 640 or HEIGHTxWIDTH; default: the model's own."),
@@ -251,8 +257,14 @@ def _describe(model: str, detector: Any) -> dict[str, Any]:
     """The model of a result: its file, told apart by content, and how it was read."""
     description: dict[str, Any] = {"model": model}
     if Path(model).is_file():
-        description["model_sha256"] = output.sha256(Path(model))
+        description["model_sha256"] = output.sha256(*_files(Path(model)))
     return description | {"device": str(detector.device), "spec": json.loads(detector.spec.to_json())}
+
+
+def _files(model: Path) -> list[Path]:
+    """A model's files: the weights of an OpenVINO IR are apart."""
+    weights = model.with_suffix(".bin")
+    return [model, weights] if model.suffix.lower() == ".xml" and weights.is_file() else [model]
 
 
 class _ProgressLine:
