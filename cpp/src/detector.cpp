@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "ops/image_checks.hpp"
 #include "session_pool.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/nms.hpp"
@@ -68,15 +69,6 @@ void check_options(const CallOptions& options, int num_classes) {
   if (!options.classes.empty() && options.classes.size() != static_cast<std::size_t>(num_classes)) {
     throw InvalidArgument("classes: expected " + std::to_string(num_classes) + " flags, one per class, got " +
                           std::to_string(options.classes.size()));
-  }
-}
-
-void check_image(const ImageView& image) {
-  if (image.data == nullptr || image.size.height < 1 || image.size.width < 1 ||
-      (image.channels != 1 && image.channels != 3 && image.channels != 4)) {
-    throw InvalidArgument("image: expected at least 1x1 px with 1, 3 or 4 channels, got " +
-                          std::to_string(image.size.height) + "x" + std::to_string(image.size.width) + " with " +
-                          std::to_string(image.channels));
   }
 }
 
@@ -210,7 +202,7 @@ void Detector::detect(std::span<const SourceImage> images, const CallOptions& op
                       std::span<DetectionsBuffer> results) const {
   using Lease = SessionPool<Session>::Lease;
   check_options(options, state_->config.head.num_classes);
-  for (const SourceImage& image : images) check_image(image.view);
+  for (const SourceImage& image : images) ops::check_source(image.view, "detect");
   if (results.size() != images.size()) throw InvalidArgument("one result per image expected");
   if (images.empty()) return;
 
