@@ -1,5 +1,94 @@
+// The pipeline for Python. The GIL is released from the first array check to the result.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "convert.hpp"
 #include "register.hpp"
+#include "swiftdet/detector.hpp"
+
+namespace py = pybind11;
 
 namespace swiftdet::python {
-void register_detector(pybind11::module_& /*m*/) {}
+namespace {
+
+/// One flag per class from a list of wanted class ids.
+std::vector<std::uint8_t> class_flags(const std::vector<int>& wanted, int num_classes) {
+  std::vector<std::uint8_t> flags(static_cast<std::size_t>(num_classes), 0);
+  for (const int id : wanted) {
+    if (id < 0 || id >= num_classes) {
+      throw InvalidArgument("classes: expected ids of 0 to " + std::to_string(num_classes - 1) + ", got " +
+                            std::to_string(id));
+    }
+    flags[static_cast<std::size_t>(id)] = 1;
+  }
+  return flags;
+}
+
+py::tuple to_tuple(DetectionsBuffer result) {
+  const auto count = static_cast<py::ssize_t>(result.size());
+  const StageTimes times = result.times;
+  const auto truncated = result.truncated;
+  return py::make_tuple(to_numpy(std::move(result.xyxy), {count, 4}), to_numpy(std::move(result.conf), {count}),
+                        to_numpy(std::move(result.cls), {count}), truncated,
+                        py::make_tuple(times.preprocess_ms, times.inference_ms, times.postprocess_ms));
+}
+
+}  // namespace
+
+void register_detector(py::module_& m) {
+  py::class_<Detector>(m, "Detector",
+                       "The pipeline letterbox -> engine -> decode -> NMS -> map back -> clip over a pool of sessions.\n\n"
+                       "Safe from any number of threads; the GIL is released while it works.")
+      .def(py::init([](std::shared_ptr<const Backend> backend, const ops::Preprocess& preprocess,
+                       const ops::HeadSpec& head, std::pair<int, int> network_size, int max_sessions) {
+             return std::make_unique<Detector>(Detector::Config{.backend = std::move(backend),
+                                                                .preprocess = preprocess,
+                                                                .head = head,
+                                                                .network_size = as_size(network_size),
+                                                                .max_sessions = max_sessions});
+           }),
+           py::arg("backend"), py::arg("preprocess"), py::arg("head"), py::arg("network_size"), py::kw_only(),
+           py::arg("max_sessions") = 0)
+      .def(
+          "detect",
+          [](const Detector& self, const std::vector<std::pair<py::array, bool>>& images, float conf, float iou,
+             int max_det, bool class_agnostic, bool multi_label, const std::optional<std::vector<int>>& classes,
+             std::optional<std::pair<int, int>> network_size, int max_candidates) {
+            std::vector<SourceImage> sources;
+            sources.reserve(images.size());
+            for (const auto& [pixels, is_rgb] : images) {
+              sources.push_back({as_image(pixels), is_rgb ? ChannelOrder::kRgb : ChannelOrder::kBgr});
+            }
+            CallOptions options{.conf = conf,
+                                .iou = iou,
+                                .max_det = max_det,
+                                .class_agnostic = class_agnostic,
+                                .multi_label = multi_label,
+                                .classes = {},
+                                .network_size = network_size ? as_size(*network_size) : Size{},
+                                .max_candidates = max_candidates};
+            if (classes) options.classes = class_flags(*classes, self.config().head.num_classes);
+            std::vector<DetectionsBuffer> results(images.size());
+            {
+              const py::gil_scoped_release nogil;
+              self.detect(sources, options, results);
+            }
+            py::list answer(results.size());
+            for (std::size_t i = 0; i < results.size(); ++i) answer[i] = to_tuple(std::move(results[i]));
+            return answer;
+          },
+          py::arg("images"), py::kw_only(), py::arg("conf"), py::arg("iou"), py::arg("max_det"),
+          py::arg("class_agnostic"), py::arg("multi_label"), py::arg("classes"),
+          py::arg("network_size") = py::none(), py::arg("max_candidates") = ops::kMaxCandidates,
+          "Detects in (uint8 image, is_rgb) pairs and returns, per image, (xyxy float32 [K,4] source px, conf float32 [K],\n"
+          "cls int32 [K], truncated, (preprocess, inference, postprocess) in ms). The arrays own their memory.");
+}
+
 }  // namespace swiftdet::python

@@ -1,1 +1,262 @@
+// The pipeline: the only place that knows the order of the steps.
 #include "swiftdet/detector.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "session_pool.hpp"
+#include "swiftdet/base/error.hpp"
+#include "swiftdet/ops/nms.hpp"
+
+namespace swiftdet {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// How many sessions one call may keep busy.
+constexpr std::size_t kMaxFlights = 16;
+
+double milliseconds(Clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
+
+/// One thread's worth of everything a call needs. Holds the batch it has in flight.
+struct Session {
+  Session(std::unique_ptr<BackendSession> engine_session, const ops::HeadSpec& head, Size size)
+      : network_size(size),
+        engine(std::move(engine_session)),
+        batch(engine->input().shape[0]),
+        decoder(head),
+        metas(static_cast<std::size_t>(batch)),
+        raw_outputs(head.outputs.size()) {}
+
+  Size network_size;
+  std::unique_ptr<BackendSession> engine;
+  std::int64_t batch;
+  ops::Letterbox letterbox;
+  ops::Decoder decoder;
+  ops::Nms nms;
+  ops::Candidates candidates;
+  std::vector<ops::LetterboxMeta> metas;
+  std::vector<TensorView> raw_outputs;  // in the head's order
+
+  bool in_flight = false;
+  std::size_t first_image = 0;
+  std::size_t image_count = 0;
+  double preprocess_ms = 0.0;
+  Clock::time_point started;
+};
+
+void check_threshold(const char* name, float value) {
+  if (!(value >= 0.0F && value <= 1.0F)) {
+    throw InvalidArgument(std::string(name) + ": expected a threshold within [0, 1], got " + std::to_string(value));
+  }
+}
+
+void check_options(const CallOptions& options, int num_classes) {
+  check_threshold("conf", options.conf);
+  check_threshold("iou", options.iou);
+  if (options.max_det < 1) {
+    throw InvalidArgument("max_det: expected 1 or more, got " + std::to_string(options.max_det));
+  }
+  if (options.max_candidates < 1) {
+    throw InvalidArgument("max_candidates: expected 1 or more, got " + std::to_string(options.max_candidates));
+  }
+  if (!options.classes.empty() && options.classes.size() != static_cast<std::size_t>(num_classes)) {
+    throw InvalidArgument("classes: expected " + std::to_string(num_classes) + " flags, one per class, got " +
+                          std::to_string(options.classes.size()));
+  }
+}
+
+void check_image(const ImageView& image) {
+  if (image.data == nullptr || image.size.height < 1 || image.size.width < 1 ||
+      (image.channels != 1 && image.channels != 3 && image.channels != 4)) {
+    throw InvalidArgument("image: expected at least 1x1 px with 1, 3 or 4 channels, got " +
+                          std::to_string(image.size.height) + "x" + std::to_string(image.size.width) + " with " +
+                          std::to_string(image.channels));
+  }
+}
+
+/// From network px to source px: x = (x_net - pad) / scale in float32, then clipped to [0, limit].
+float to_source(float value, int pad, double scale, int limit) {
+  const float mapped = (value - static_cast<float>(pad)) / static_cast<float>(scale);
+  return std::clamp(mapped, 0.0F, static_cast<float>(limit));
+}
+
+/// Where each of the head's tensors stands among the engine's outputs.
+std::vector<std::size_t> output_indices(const Backend& backend, const ops::HeadSpec& head) {
+  const std::vector<Port>& ports = backend.outputs();
+  std::vector<std::size_t> indices;
+  for (const std::string& name : head.outputs) {
+    const auto found = std::find_if(ports.begin(), ports.end(), [&](const Port& port) { return port.name == name; });
+    if (found == ports.end()) {
+      std::string known;
+      for (const Port& port : ports) known += (known.empty() ? "" : ", ") + port.name + " " + port.shape.to_string();
+      throw ModelError("the model description names the output '" + name + "', but the network has: " + known);
+    }
+    indices.push_back(static_cast<std::size_t>(found - ports.begin()));
+  }
+  return indices;
+}
+
+int session_limit(const Detector::Config& config) {
+  if (config.max_sessions > 0) return config.max_sessions;
+  const int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  return std::max(config.backend->preferred_sessions(), threads);
+}
+
+}  // namespace
+
+struct Detector::State {
+  explicit State(Config given)
+      : config(std::move(given)),
+        outputs(output_indices(*config.backend, config.head)),
+        pool(session_limit(config), [this](Size size) { return make_session(size); }) {}
+
+  [[nodiscard]] std::unique_ptr<Session> make_session(Size size) const {
+    const std::int64_t fixed_batch = config.backend->input().shape[0];
+    const Shape shape{fixed_batch > 0 ? fixed_batch : 1, 3, size.height, size.width};
+    return std::make_unique<Session>(config.backend->create_session(shape), config.head, size);
+  }
+
+  void start(Session& session, std::span<const SourceImage> images, std::size_t first) const {
+    const auto begin = Clock::now();
+    const MutableTensorView input = session.engine->input();
+    const std::int64_t image_volume = input.shape.volume() / session.batch;
+    session.first_image = first;
+    session.image_count = std::min(static_cast<std::size_t>(session.batch), images.size() - first);
+    for (std::size_t i = 0; i < session.image_count; ++i) {
+      session.metas[i] = session.letterbox.run(images[first + i].view, images[first + i].order, config.preprocess,
+                                               session.network_size, input.data + static_cast<std::int64_t>(i) * image_volume);
+    }
+    session.started = Clock::now();
+    session.preprocess_ms = milliseconds(session.started - begin);
+    session.engine->start();
+    session.in_flight = true;
+  }
+
+  void finish(Session& session, std::span<const SourceImage> images, const CallOptions& options,
+              std::span<DetectionsBuffer> results) const {
+    session.in_flight = false;  // whatever wait() says, nothing is running after it
+    session.engine->wait();
+    const auto inferred = Clock::now();
+    const std::span<const TensorView> ports = session.engine->outputs();
+    for (std::size_t i = 0; i < outputs.size(); ++i) session.raw_outputs[i] = ports[outputs[i]];
+    const auto count = static_cast<double>(session.image_count);
+    auto begin = inferred;
+    for (std::size_t i = 0; i < session.image_count; ++i) {
+      DetectionsBuffer& result = results[session.first_image + i];
+      postprocess(session, static_cast<int>(i), images[session.first_image + i].view.size, options, result);
+      const auto end = Clock::now();
+      result.times = {.preprocess_ms = session.preprocess_ms / count,
+                      .inference_ms = milliseconds(inferred - session.started) / count,
+                      .postprocess_ms = milliseconds(end - begin)};
+      begin = end;
+    }
+  }
+
+  void postprocess(Session& session, int item, Size source, const CallOptions& options, DetectionsBuffer& result) const {
+    ops::Candidates& candidates = session.candidates;
+    session.decoder.run(session.raw_outputs, item,
+                        {.conf_threshold = options.conf,
+                         .multi_label = options.multi_label,
+                         .classes = options.classes,
+                         .max_candidates = options.max_candidates},
+                        candidates);
+    result.truncated = candidates.dropped;
+    result.xyxy.clear();
+    result.conf.clear();
+    result.cls.clear();
+    const ops::LetterboxMeta& meta = session.metas[static_cast<std::size_t>(item)];
+    const auto emit = [&](std::size_t k) {
+      result.xyxy.push_back(to_source(candidates.x1[k], meta.pad_left, meta.scale_x, source.width));
+      result.xyxy.push_back(to_source(candidates.y1[k], meta.pad_top, meta.scale_y, source.height));
+      result.xyxy.push_back(to_source(candidates.x2[k], meta.pad_left, meta.scale_x, source.width));
+      result.xyxy.push_back(to_source(candidates.y2[k], meta.pad_top, meta.scale_y, source.height));
+      result.conf.push_back(candidates.score[k]);
+      result.cls.push_back(candidates.cls[k]);
+    };
+    if (config.head.layout == ops::HeadLayout::kDetections) {  // the network has done NMS
+      const std::size_t kept = std::min(candidates.size(), static_cast<std::size_t>(options.max_det));
+      for (std::size_t k = 0; k < kept; ++k) emit(k);
+      result.truncated += kept < candidates.size() ? 1 : 0;
+    } else {
+      const auto kept = session.nms.run(candidates, {.iou_threshold = options.iou,
+                                                     .class_agnostic = options.class_agnostic,
+                                                     .max_det = options.max_det});
+      for (const std::int32_t k : kept) emit(static_cast<std::size_t>(k));
+      result.truncated += session.nms.truncated() ? 1 : 0;
+    }
+  }
+
+  Config config;
+  std::vector<std::size_t> outputs;
+  mutable SessionPool<Session> pool;
+};
+
+Detector::Detector(Config config) {
+  if (config.backend == nullptr) throw InvalidArgument("a detector needs an engine");
+  state_ = std::make_unique<State>(std::move(config));
+}
+
+Detector::~Detector() = default;
+
+const Detector::Config& Detector::config() const noexcept { return state_->config; }
+
+void Detector::detect(std::span<const SourceImage> images, const CallOptions& options,
+                      std::span<DetectionsBuffer> results) const {
+  using Lease = SessionPool<Session>::Lease;
+  check_options(options, state_->config.head.num_classes);
+  for (const SourceImage& image : images) check_image(image.view);
+  if (results.size() != images.size()) throw InvalidArgument("one result per image expected");
+  if (images.empty()) return;
+
+  const Size size = options.network_size == Size{} ? state_->config.network_size : options.network_size;
+
+  // Nothing may stay in flight when a call ends, however it ends: the next user of a session starts afresh.
+  struct Flight {
+    Lease lease;
+    Flight() = default;
+    Flight(const Flight&) = delete;
+    Flight& operator=(const Flight&) = delete;
+    ~Flight() {
+      if (lease && lease->in_flight) {
+        lease->in_flight = false;
+        try {
+          lease->engine->wait();
+        } catch (const Error&) {  // the error that ends the call is already on its way
+        }
+      }
+    }
+  };
+
+  Flight first;
+  first.lease = state_->pool.acquire(size);
+  const auto batch = static_cast<std::size_t>(first.lease->batch);
+  if (images.size() <= batch) {
+    state_->start(*first.lease, images, 0);
+    state_->finish(*first.lease, images, options, results);
+    return;
+  }
+
+  // Several batches: as many sessions as are free now keep the engine busy while this thread prepares and finishes.
+  const std::size_t groups = (images.size() + batch - 1) / batch;
+  std::array<Flight, kMaxFlights> flights;
+  flights[0].lease = std::move(first.lease);
+  std::size_t flying = 1;
+  while (flying < std::min(groups, kMaxFlights)) {
+    flights[flying].lease = state_->pool.try_acquire(size);
+    if (!flights[flying].lease) break;
+    ++flying;
+  }
+  for (std::size_t group = 0; group < groups + flying; ++group) {
+    Session& session = *flights[group % flying].lease;
+    if (session.in_flight) state_->finish(session, images, options, results);
+    if (group < groups) state_->start(session, images, group * batch);
+  }
+}
+
+}  // namespace swiftdet

@@ -1,5 +1,45 @@
-"""Low-latency, thread-safe object detection."""
+"""Low-latency, thread-safe object detection.
 
-from swiftdet import _core
+Example:
+    >>> import swiftdet
+    >>> det = swiftdet.Detector("yolov8s.onnx")  # doctest: +SKIP
+    >>> result = det("street.jpg")  # doctest: +SKIP
+    >>> result.xyxy, result.conf, result.cls  # doctest: +SKIP
+"""
 
-__version__ = _core.__version__
+from swiftdet import ops, zoo
+from swiftdet._core import __version__, build_config
+from swiftdet.detector import Detector
+from swiftdet.errors import (
+    BackendError,
+    BackendUnavailable,
+    DetectorClosed,
+    ImageError,
+    InvalidArgument,
+    InvalidType,
+    ModelError,
+    SwiftdetError,
+)
+from swiftdet.results import Boxes, Detections
+from swiftdet.spec import Head, ModelSpec, Preprocess
+
+__all__ = [
+    "BackendError",
+    "BackendUnavailable",
+    "Boxes",
+    "Detections",
+    "Detector",
+    "DetectorClosed",
+    "Head",
+    "ImageError",
+    "InvalidArgument",
+    "InvalidType",
+    "ModelError",
+    "ModelSpec",
+    "Preprocess",
+    "SwiftdetError",
+    "__version__",
+    "build_config",
+    "ops",
+    "zoo",
+]

@@ -33,3 +33,7 @@ class BackendUnavailable(SwiftdetError):  # noqa: N818
 
 class BackendError(SwiftdetError):
     """An engine refused to compile or run a model; carries the engine's own words."""
+
+
+class DetectorClosed(SwiftdetError, RuntimeError):  # noqa: N818
+    """A detector was used after `close()`."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from swiftdet.errors import ModelError
@@ -18,8 +19,14 @@ Interpolation = Literal["linear", "area"]
 Layout = Literal["anchor_maps", "rows", "columns", "scores_boxes", "distribution_maps", "detections"]
 BoxFormat = Literal["xyxy", "cxcywh"]
 
+FAMILIES = ("yolov7", "damo-yolo", "ultralytics")
+
 METADATA_KEY = "swiftdet.spec"
 """Key of the JSON form in the metadata of an ONNX model."""
+
+_VERSION = 1
+_MAX_JSON_CHARS = 4 << 20
+_MAX_SIDE = 16384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +96,7 @@ class ModelSpec:
         stride: the input's sides are multiples of this where they are free.
         preprocess: from image to input.
         head: from outputs to boxes.
-        conf, iou, max_det: defaults of the family's evaluation protocol are not here; these are for `predict`.
+        conf, iou, max_det: what the family's own demo uses; an evaluation protocol brings its own.
         multi_label: a prediction may yield several classes.
         source: how this description came about: "metadata", "inferred: ...".
         synthetic: the weights are made up; fit for latency, not for accuracy.
@@ -107,7 +114,7 @@ class ModelSpec:
     multi_label: bool = False
     source: str = "metadata"
     synthetic: bool = False
-    version: int = field(default=1)
+    version: int = _VERSION
 
     def to_json(self) -> str:
         """The description as one line of JSON; `from_json` restores it."""
@@ -120,39 +127,75 @@ class ModelSpec:
         Raises:
             ModelError: not JSON, fields missing or unknown, a value outside its range.
         """
+        if len(text) > _MAX_JSON_CHARS:
+            raise ModelError(f"model description: {len(text)} characters; at most {_MAX_JSON_CHARS} are read")
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as e:
             raise ModelError(f"model description: expected JSON, got {text[:60]!r} ({e})") from e
         if not isinstance(data, dict):
             raise ModelError(f"model description: expected a JSON object, got {type(data).__name__}")
-        spec = _build(cls, data, "")
+        spec: ModelSpec = _build(cls, data, "")
         spec.check()
         return spec
 
     def check(self) -> None:
-        """Raises ModelError where the description contradicts itself."""
-        head = self.head
-        if head.num_classes < 1 or len(self.names) != head.num_classes:
-            raise ModelError(
-                f"model description: {len(self.names)} class names for a head of {head.num_classes} classes"
+        """Checks the description against itself.
+
+        Raises:
+            ModelError: two fields contradict each other, or a value is outside its range.
+        """
+        if self.version != _VERSION:
+            raise _error(f"version {self.version}; this swiftdet reads version {_VERSION}: update it")
+        if self.family not in FAMILIES:
+            raise _error(f"family must be one of {', '.join(FAMILIES)}, got {self.family!r:.40}")
+        if not all(1 <= side <= _MAX_SIDE for side in self.imgsz):
+            raise _error(f"imgsz must be 1 to {_MAX_SIDE} px a side, got {self.imgsz}")
+        if not 1 <= self.stride <= _MAX_SIDE:
+            raise _error(f"stride must be 1 to {_MAX_SIDE}, got {self.stride}")
+        if not (0.0 <= self.conf <= 1.0 and 0.0 <= self.iou <= 1.0 and self.max_det >= 1):
+            raise _error(
+                f"conf and iou must be in [0, 1] and max_det positive, got {self.conf}, {self.iou}, {self.max_det}"
             )
-        expected = {
-            "anchor_maps": len(head.strides),
-            "distribution_maps": 2 * len(head.strides),
-            "scores_boxes": 2,
-        }.get(head.layout, 1)
-        if expected < 1 or len(head.outputs) != expected:
-            raise ModelError(
-                f"model description: layout {head.layout!r} needs {max(expected, 1)} outputs, "
-                f"got {len(head.outputs)} ({', '.join(head.outputs)})"
-            )
-        if head.layout == "anchor_maps" and (not head.anchors or len(head.anchors) % len(head.strides) != 0):
-            raise ModelError(
-                f"model description: {len(head.anchors)} anchors do not divide among {len(head.strides)} levels"
-            )
-        if min(self.imgsz) < 1 or max(self.imgsz) > 16384:
-            raise ModelError(f"model description: imgsz must be 1 to 16384 px a side, got {self.imgsz}")
+        _check_preprocess(self.preprocess)
+        _check_head(self.head, len(self.names))
+
+
+def _error(what: str) -> ModelError:
+    return ModelError(f"model description: {what}")
+
+
+def _check_preprocess(preprocess: Preprocess) -> None:
+    if not 0 <= preprocess.pad_value <= 255:
+        raise _error(f"pad_value must be 0 to 255, got {preprocess.pad_value}")
+    if not (math.isfinite(preprocess.divisor) and preprocess.divisor > 0):
+        raise _error(f"divisor must be a positive number, got {preprocess.divisor}")
+    if not all(math.isfinite(v) for v in (*preprocess.mean, *preprocess.std)) or 0.0 in preprocess.std:
+        raise _error(f"mean must be finite and std not zero, got {preprocess.mean} and {preprocess.std}")
+
+
+def _check_head(head: Head, num_names: int) -> None:
+    if head.num_classes < 1 or num_names != head.num_classes:
+        raise _error(f"{num_names} class names for a head of {head.num_classes} classes")
+    levels = len(head.strides)
+    expected = {"anchor_maps": levels, "distribution_maps": 2 * levels, "scores_boxes": 2}.get(head.layout, 1)
+    if expected < 1 or len(head.outputs) != expected:
+        raise _error(
+            f"layout {head.layout!r} needs {max(expected, 1)} outputs, got {len(head.outputs)} "
+            f"({', '.join(head.outputs)})"
+        )
+    if len(set(head.outputs)) != len(head.outputs):
+        raise _error(f"an output is named twice ({', '.join(head.outputs)})")
+    ascending = all(a < b for a, b in zip(head.strides, head.strides[1:], strict=False))
+    if not ascending or any(not 1 <= s <= _MAX_SIDE for s in head.strides):
+        raise _error(f"strides must be positive and ascending, got {head.strides}")
+    if head.layout == "anchor_maps":
+        if not head.anchors or len(head.anchors) % levels != 0:
+            raise _error(f"{len(head.anchors)} anchors do not divide among {levels} levels")
+        if not all(math.isfinite(side) and side > 0 for anchor in head.anchors for side in anchor):
+            raise _error(f"anchors must be positive, got {head.anchors}")
+    if head.layout == "distribution_maps" and not 1 <= head.reg_max <= 255:
+        raise _error(f"reg_max must be 1 to 255, got {head.reg_max}")
 
 
 def _build(cls: type[Any], data: dict[str, Any], where: str) -> Any:
@@ -191,7 +234,7 @@ def _convert(kind: str, value: Any, where: str) -> Any:
         return value
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
         return value
-    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30:
         return float(value)
     if kind == "str" and isinstance(value, str):
         return value

@@ -15,6 +15,12 @@
 
 namespace swiftdet {
 
+/// One image of a call, with the order of its channels. Borrows the pixels for the call.
+struct SourceImage {
+  ImageView view;
+  ChannelOrder order = ChannelOrder::kBgr;
+};
+
 /// Everything about a call that may differ from the next one. Copied in, never shared between calls.
 struct CallOptions {
   float conf = 0.25F;
@@ -23,7 +29,6 @@ struct CallOptions {
   bool class_agnostic = false;
   bool multi_label = false;
   std::vector<std::uint8_t> classes{};  ///< one flag per class; empty = all
-  ChannelOrder channel_order = ChannelOrder::kBgr;
   Size network_size{};  ///< {0, 0}: the detector's own
   int max_candidates = ops::kMaxCandidates;
 };
@@ -67,7 +72,8 @@ class Detector {
   /// Detects in each of `images` and fills `results` (same length). Blocks; once warm, allocates nothing.
   /// Results do not depend on the other images, the thread or the session.
   /// @throw InvalidArgument  bad options or image; BackendError  the engine failed. Nothing is filled then.
-  void detect(std::span<const ImageView> images, const CallOptions& options, std::span<DetectionsBuffer> results) const;
+  void detect(std::span<const SourceImage> images, const CallOptions& options,
+              std::span<DetectionsBuffer> results) const;
 
   [[nodiscard]] const Config& config() const noexcept;
 

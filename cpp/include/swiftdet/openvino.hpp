@@ -16,10 +16,10 @@ enum class Performance : std::uint8_t { kLatency, kThroughput };
 
 struct CompileOptions {
   Performance performance = Performance::kLatency;
-  Shape input_shape{};            ///< [N, 3, H, W], -1 where dynamic; empty: as in the file
+  Shape input_shape{};                      ///< [N, 3, H, W], -1 where dynamic; empty: as in the file
   std::string inference_precision = "f32";  ///< the plugin's INFERENCE_PRECISION_HINT; never left to the plugin
-  int num_threads = 0;            ///< 0: the plugin's choice
-  std::filesystem::path cache_dir{};  ///< compiled blobs; empty: no cache
+  int num_threads = 0;                      ///< 0: the plugin's choice
+  std::filesystem::path cache_dir{};        ///< compiled blobs; empty: no cache
 };
 
 /// The network as read, before it is compiled: what the recognition of heads looks at.

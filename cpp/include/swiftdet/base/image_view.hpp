@@ -23,9 +23,7 @@ struct ImageView {
 
   [[nodiscard]] const std::uint8_t* row(int y) const noexcept { return data + y * row_stride; }
   /// True when the pixels of one row lie back to back.
-  [[nodiscard]] bool packed_rows() const noexcept {
-    return channel_stride == 1 && pixel_stride == channels;
-  }
+  [[nodiscard]] bool packed_rows() const noexcept { return channel_stride == 1 && pixel_stride == channels; }
 };
 
 /// Writable view of a uint8 image whose rows are packed `[width, channels]`.

@@ -17,6 +17,11 @@ struct Candidates {
   std::int64_t dropped = 0;          ///< over the threshold, but beyond max_candidates
 
   [[nodiscard]] std::size_t size() const noexcept { return score.size(); }
+  void resize(std::size_t count) {
+    for (auto* column : {&x1, &y1, &x2, &y2, &score}) column->resize(count);
+    cls.resize(count);
+    anchor.resize(count);
+  }
   void clear() noexcept {
     for (auto* column : {&x1, &y1, &x2, &y2, &score}) column->clear();
     cls.clear();

@@ -27,8 +27,10 @@ struct HeadSpec {
   int num_classes = 0;
   std::vector<std::string> outputs;  ///< tensor names in role order: as listed at the layout; levels by stride asc
   BoxFormat box_format = BoxFormat::kCxcywh;  ///< rows, columns, scores_boxes
-  bool has_objectness = false;                ///< rows, columns: score = objectness * class (C = 1: objectness alone)
-  bool scores_are_logits = false;             ///< the sigmoid is ours to apply
+  /// rows, columns: score = objectness * class (C = 1: objectness alone). anchor_maps always have it.
+  bool has_objectness = false;
+  /// The sigmoid of scores (and objectness) is ours to apply. anchor_maps are always logits; detections never.
+  bool scores_are_logits = false;
   bool scores_class_major = false;            ///< scores_boxes: scores are [N, C, P]
   std::vector<int> strides;                   ///< maps: px per cell, one per level, ascending
   std::vector<std::array<float, 2>> anchors;  ///< anchor_maps: (width, height) px, level by level

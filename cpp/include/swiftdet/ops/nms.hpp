@@ -13,7 +13,7 @@ namespace swiftdet::ops {
 struct NmsOptions {
   float iou_threshold = 0.7F;   ///< suppressed when float32 inter / union > iou_threshold; within [0, 1]
   bool class_agnostic = false;  ///< boxes of different classes suppress one another too
-  int max_det = -1;             ///< stop after so many survivors; -1: no limit
+  int max_det = -1;             ///< stop after so many survivors; -1: no limit, 0: none
 };
 
 /// NMS with its scratch kept between calls: one per session, one thread at a time.
@@ -28,12 +28,12 @@ class Nms {
   ///
   /// The rule, per class unless class_agnostic: walk down the order; a box survives unless a survivor before it has
   /// inter / union > iou_threshold, all in float32 without contraction, areas (x2 - x1) * (y2 - y1). Zero-area unions
-  /// give NaN, which suppresses nothing. `truncated` counts boxes that would have survived beyond max_det at least
-  /// as far as they were looked at: it is 1 or more exactly when the limit cut the list.
-  /// The span is valid until the next call. @throw InvalidArgument  iou_threshold outside [0, 1].
+  /// give NaN, which suppresses nothing.
+  /// Boxes must be finite and classes small and not negative (scratch grows with the highest), as decode leaves them.
+  /// The span is valid until the next call. @throw InvalidArgument  iou_threshold outside [0, 1], max_det below -1.
   std::span<const std::int32_t> run(const Candidates& candidates, const NmsOptions& options);
 
-  /// True when max_det ended the last run before the candidates did and a survivor was lost.
+  /// True when max_det cut the last run's list: one more box at least would have survived.
   [[nodiscard]] bool truncated() const noexcept;
 
  private:
@@ -43,7 +43,8 @@ class Nms {
 
 /// One-shot form for arbitrary order: boxes float32 [K,4] xyxy, scores float32 [K], classes int32 [K].
 /// Keeps the indices of survivors by score desc, ties by class asc, then index asc. Entries with a non-finite score
-/// or coordinate are dropped. @throw InvalidArgument  lengths differ or iou_threshold outside [0, 1].
+/// or coordinate are dropped. Classes may be any int32. Safe from several threads.
+/// @throw InvalidArgument  lengths differ, iou_threshold outside [0, 1], max_det below -1.
 [[nodiscard]] std::vector<std::int64_t> nms(std::span<const float> boxes_xyxy, std::span<const float> scores,
                                             std::span<const std::int32_t> classes, const NmsOptions& options);
 

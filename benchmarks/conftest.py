@@ -1,0 +1,40 @@
+"""Real inputs and peers for the benchmarks. Run them by tools/bench.sh, whose environment has the peers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import real_inputs
+
+
+def pytest_collection_modifyitems(items):
+    # Peers warn about themselves; the suite's "a warning is an error" is for our own tests.
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """YOLOv8s, float32 [1, 3, 640, 640] to [1, 6, 8400], as ONNX."""
+    return real_inputs.fetch(real_inputs.FALL_DETECTOR) / "best_fp16.onnx"
+
+
+@pytest.fixture(scope="session")
+def frame() -> np.ndarray:
+    """A photograph at 1920x1080, uint8 BGR, as a camera would hand it over."""
+    cv2 = pytest.importorskip("cv2")
+    image = cv2.imread(str(real_inputs.fetch(real_inputs.PHOTOGRAPHS) / "zidane.jpg"))
+    return cv2.resize(image, (1920, 1080), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="session")
+def ultralytics(tmp_path_factory):
+    """The peer, kept from installing packages, from the network, and from the user's own settings."""
+    os.environ["YOLO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("ultralytics"))
+    os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
+    return pytest.importorskip("ultralytics", reason="the peers are installed by tools/bench.sh")

@@ -1,0 +1,161 @@
+// Sessions shared by any number of threads: created lazily up to a limit, handed out in order of arrival.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "swiftdet/base/size.hpp"
+
+namespace swiftdet {
+
+/// Pool of `Session` objects (anything with a member `Size network_size`).
+///
+/// Waiting is first come, first served: a released session goes straight to the thread that has waited longest, so no
+/// thread starves. A thread may hold several sessions, but only its first acquisition may block; that rules out the
+/// deadlock of two threads which each hold some and wait for more.
+template <typename Session>
+class SessionPool {
+ public:
+  using Factory = std::function<std::unique_ptr<Session>(Size)>;
+
+  /// A session on loan; goes back when the lease dies.
+  class Lease {
+   public:
+    Lease() = default;
+    Lease(SessionPool* pool, std::unique_ptr<Session> session) noexcept : pool_(pool), session_(std::move(session)) {}
+    Lease(Lease&&) noexcept = default;
+    Lease& operator=(Lease&& other) noexcept {
+      give_back();
+      pool_ = other.pool_;
+      session_ = std::move(other.session_);
+      return *this;
+    }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    ~Lease() { give_back(); }
+
+    [[nodiscard]] Session* operator->() const noexcept { return session_.get(); }
+    [[nodiscard]] Session& operator*() const noexcept { return *session_; }
+    [[nodiscard]] explicit operator bool() const noexcept { return session_ != nullptr; }
+
+   private:
+    void give_back() noexcept {
+      if (session_) pool_->release(std::move(session_));
+    }
+    SessionPool* pool_ = nullptr;
+    std::unique_ptr<Session> session_;
+  };
+
+  SessionPool(int limit, Factory factory) : limit_(limit), factory_(std::move(factory)) {
+    idle_.reserve(static_cast<std::size_t>(limit));
+  }
+
+  [[nodiscard]] int limit() const noexcept { return limit_; }
+
+  /// Blocks until a session for `size` can be had. @throw whatever the factory throws; nothing is lost then.
+  [[nodiscard]] Lease acquire(Size size) {
+    std::unique_ptr<Session> session;
+    {
+      std::unique_lock lock(mutex_);
+      if (available()) {
+        session = take(size);
+      } else {
+        Waiter self;
+        (last_waiter_ != nullptr ? last_waiter_->next : first_waiter_) = &self;
+        last_waiter_ = &self;
+        self.ready.wait(lock, [&self] { return self.served; });
+        session = std::move(self.session);
+      }
+    }
+    return complete(std::move(session), size);
+  }
+
+  /// A session for `size` if one is free at once, an empty lease otherwise.
+  [[nodiscard]] Lease try_acquire(Size size) {
+    std::unique_ptr<Session> session;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!available()) return {};
+      session = take(size);
+    }
+    return complete(std::move(session), size);
+  }
+
+ private:
+  // Lives on the stack of the thread that waits, so the queue never allocates.
+  struct Waiter {
+    std::condition_variable ready;
+    std::unique_ptr<Session> session;
+    bool served = false;
+    Waiter* next = nullptr;
+  };
+
+  // Nobody overtakes those who wait already. Call with the mutex held.
+  [[nodiscard]] bool available() const noexcept {
+    return first_waiter_ == nullptr && (!idle_.empty() || created_ < limit_);
+  }
+
+  // An idle session, of `size` if there is one; nullptr stands for the right to create one. Call with the mutex held.
+  [[nodiscard]] std::unique_ptr<Session> take(Size size) {
+    std::size_t chosen = 0;  // the longest unused one makes room for a new size
+    bool fits = false;
+    for (std::size_t i = idle_.size(); i-- > 0 && !fits;) {  // the most recently used one: its buffers are warm
+      fits = idle_[i]->network_size == size;
+      if (fits) chosen = i;
+    }
+    if (!fits && created_ < limit_) {
+      ++created_;
+      return nullptr;
+    }
+    std::unique_ptr<Session> session = std::move(idle_[chosen]);
+    idle_.erase(idle_.begin() + static_cast<std::ptrdiff_t>(chosen));
+    return session;
+  }
+
+  // Makes what take() gave into a session for `size`. Slow work (destroying, creating) happens without the mutex.
+  [[nodiscard]] Lease complete(std::unique_ptr<Session> session, Size size) {
+    if (session == nullptr || session->network_size != size) {
+      try {
+        session.reset();
+        session = factory_(size);
+      } catch (...) {
+        std::unique_ptr<Session> none;
+        const std::lock_guard lock(mutex_);
+        if (!serve(none)) --created_;
+        throw;
+      }
+    }
+    return Lease(this, std::move(session));
+  }
+
+  void release(std::unique_ptr<Session> session) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!serve(session)) idle_.push_back(std::move(session));  // never allocates: reserved for the limit
+  }
+
+  // Hands `session`, or with nullptr the right to create one, to whoever waits longest. Call with the mutex held.
+  [[nodiscard]] bool serve(std::unique_ptr<Session>& session) noexcept {
+    if (first_waiter_ == nullptr) return false;
+    Waiter* const waiter = first_waiter_;
+    first_waiter_ = waiter->next;
+    if (first_waiter_ == nullptr) last_waiter_ = nullptr;
+    waiter->session = std::move(session);
+    waiter->served = true;
+    waiter->ready.notify_one();  // before the mutex goes: after it, the waiter's stack may be gone
+    return true;
+  }
+
+  int limit_;
+  Factory factory_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Session>> idle_;
+  int created_ = 0;  // idle, on loan, or being made
+  Waiter* first_waiter_ = nullptr;
+  Waiter* last_waiter_ = nullptr;
+};
+
+}  // namespace swiftdet

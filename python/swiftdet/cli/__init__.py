@@ -1,0 +1,82 @@
+"""The command line: `swiftdet predict | models | doctor`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+import swiftdet
+from swiftdet.cli import output
+from swiftdet.cli.arguments import rewrite_key_values
+from swiftdet.cli.doctor import doctor
+from swiftdet.cli.models import models
+from swiftdet.cli.predict import predict
+
+__all__ = ["main"]
+
+# Typer carries Click inside itself since 0.16 or so and depends on it before: this base class is the one of
+# whichever is in use, and has format_message().
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+_app = typer.Typer(
+    name="swiftdet",
+    help="Low-latency object detection.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb in (predict, models, doctor):
+    _app.command()(_verb)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so
+    if value:
+        typer.echo(f"swiftdet {swiftdet.__version__}")
+        raise typer.Exit
+
+
+@_app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Low-latency object detection. Each verb has --help."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: the arguments without the program's name; None: those of the process.
+
+    Returns:
+        The exit code: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
+    """
+    args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        command = typer.main.get_command(_app)
+        code = command.main(rewrite_key_values(args, command), prog_name="swiftdet", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away, for instance `| head`. Python flushes stdout once more at its exit; not to that pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return output.ExitCode.FAILED
+    except _UsageError as e:
+        verb = next((arg for arg in args if not arg.startswith("-")), "")
+        output.print_error(f"{e.format_message()} (see: swiftdet {verb + ' ' if verb in _verbs() else ''}--help)")
+        return output.ExitCode.USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        output.print_error("interrupted")
+        return output.ExitCode.INTERRUPTED
+    return code if isinstance(code, int) else output.ExitCode.OK
+
+
+def _verbs() -> set[str]:
+    return {function.__name__ for function in (predict, models, doctor)}

@@ -1,0 +1,120 @@
+"""What every verb shares: exit codes, one-line errors, JSON documents, consoles."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import platform
+import sys
+import traceback
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import swiftdet
+import swiftdet._core as core
+from swiftdet.errors import InvalidArgument, InvalidType, SwiftdetError
+
+
+class ExitCode(IntEnum):
+    """What the process returns."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Rich on the stdout or stderr of this moment; plain text where that is no terminal."""
+    return Console(stderr=stderr, highlight=False)
+
+
+def one_line(text: object) -> str:
+    """The text with every run of white space as one blank."""
+    return " ".join(str(text).split())
+
+
+def print_error(message: object) -> None:
+    """One line on stderr, never wrapped."""
+    sys.stdout.flush()
+    typer.echo(f"error: {one_line(message)}", err=True)
+
+
+@contextlib.contextmanager
+def reported_errors(*, debug: bool) -> Iterator[None]:
+    """Turns an error of a verb into its line on stderr and its exit code.
+
+    Raises:
+        typer.Exit: 2 for an argument outside its contract, 1 for anything else that failed.
+    """
+    try:
+        yield
+    except SwiftdetError as e:
+        _show(e, str(e), debug=debug)
+        usage = isinstance(e, InvalidArgument | InvalidType)
+        raise typer.Exit(ExitCode.USAGE if usage else ExitCode.FAILED) from e
+    except (OSError, MemoryError) as e:
+        if isinstance(e, BrokenPipeError):
+            raise
+        _show(e, str(e) or "out of memory", debug=debug)
+        raise typer.Exit(ExitCode.FAILED) from e
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as e:
+        # A defect of ours: still one line, with the way to what a bug report needs.
+        hint = "" if debug else " (this is a bug in swiftdet; --debug shows where)"
+        _show(e, f"{type(e).__name__}: {e}{hint}", debug=debug)
+        raise typer.Exit(ExitCode.FAILED) from e
+
+
+def _show(error: BaseException, message: str, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    print_error(message)
+
+
+def json_text(document: object) -> str:
+    """A JSON document for machines and people: indented, UTF-8, no NaN."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def print_json(document: object) -> None:
+    """The document on stdout, unstyled and unwrapped."""
+    typer.echo(json_text(document))
+
+
+def write_json(document: object, path: Path) -> None:
+    """The document as a file; its folder is made where needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json_text(document) + "\n", encoding="utf-8")
+
+
+def provenance() -> dict[str, Any]:
+    """What made a result: versions, machine, time."""
+    return {
+        "created": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        "swiftdet": swiftdet.__version__,
+        "build": core.build_config(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,318 @@
+"""`swiftdet predict`: detects in images and shows, draws or writes what it found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from swiftdet import sources
+from swiftdet.cli import output
+from swiftdet.cli.arguments import parse_classes, parse_imgsz
+from swiftdet.errors import SwiftdetError
+from swiftdet.results import Detections
+
+FORMAT = "swiftdet.predictions/1"
+"""Names the JSON document and its version."""
+
+
+def open_detector(model: str, **options: Any) -> Any:
+    """The detector that the verb runs; imported late, so that `--help` need not load an engine."""
+    from swiftdet import Detector  # type: ignore[attr-defined,unused-ignore]  # noqa: PLC0415
+
+    return Detector(model, **options)
+
+
+def _fraction(value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is not in the range 0<=x<=1.")
+    return value
+
+
+def predict(
+    source: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Images, folders or patterns such as 'shots/**/*.jpg'."),
+    ],
+    *,
+    model: Annotated[str, typer.Option("--model", "-m", help="Model file (.onnx, .xml) or the name of a variant.")],
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint for a named variant.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="yolov7, damo-yolo or ultralytics, if the file leaves it open.")
+    ] = None,
+    conf: Annotated[float, typer.Option(min=0.0, max=1.0, callback=_fraction, help="Keep scores above this.")] = 0.25,
+    iou: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, callback=_fraction, help="Suppress boxes that overlap more than this."),
+    ] = 0.7,
+    max_det: Annotated[int, typer.Option(min=1, help="At most this many boxes an image.")] = 300,
+    imgsz: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Network input, 640 or HEIGHTxWIDTH; default: the model's own."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    classes: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Only these classes, by id or name: 0,2 or person,bus.")
+    ] = None,
+    class_agnostic: Annotated[
+        bool, typer.Option("--class-agnostic", help="Boxes suppress those of other classes too.")
+    ] = False,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="A box may have several classes.")] = False,
+    save_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write annotated pictures and predictions.json here.")
+    ] = None,
+    save_txt: Annotated[
+        bool,
+        typer.Option("--save-txt", help="With --save-dir: also write labels/*.txt, class cx cy w h score."),
+    ] = False,
+    as_json: output.JsonFlag = False,
+    output_file: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the JSON document to this file."),
+    ] = None,
+    debug: output.DebugFlag = False,
+) -> None:
+    """Detect objects in images.
+
+    Options may also be written key=value: swiftdet predict street.jpg model=yolo.onnx conf=0.4
+    """
+    with output.reported_errors(debug=debug):
+        if save_txt and save_dir is None:
+            raise typer.BadParameter("--save-txt needs --save-dir, the folder to write to", param_hint="'--save-txt'")
+        size = None if imgsz is None else parse_imgsz(imgsz)
+        run = _Run(as_json=as_json, save_dir=save_dir, save_txt=save_txt)
+        options: dict[str, Any] = {
+            "weights": None if weights is None else str(weights),
+            "family": family,
+            "device": device,
+            "engine": engine,
+            "imgsz": size,
+            "conf": conf,
+            "iou": iou,
+            "max_det": max_det,
+            "class_agnostic": class_agnostic,
+            "multi_label": multi_label,
+        }
+        paths = run.expand(source)
+        description: dict[str, Any] = {"model": model}
+        if paths:
+            if save_dir is not None:
+                _prepare(save_dir, paths)
+            with open_detector(model, **options) as detector:
+                per_call = {} if classes is None else {"classes": parse_classes(classes, _names(detector))}
+                description = _describe(model, detector)
+                options |= per_call
+                run.detect_all(detector, paths, per_call)
+        document = {
+            "format": FORMAT,
+            "images": run.rows,
+            "errors": run.errors,
+            **description,
+            "options": options,
+            "provenance": output.provenance(),
+        }
+        if save_dir is not None and paths:
+            output.write_json(document, save_dir / "predictions.json")
+        if output_file is not None:
+            output.write_json(document, output_file)
+        if as_json:
+            output.print_json(document)
+        else:
+            run.print_totals()
+        if run.errors:
+            raise typer.Exit(output.ExitCode.FAILED)
+
+
+@dataclass
+class _Run:
+    """The images of one invocation: what was found, what failed, how it is shown."""
+
+    as_json: bool
+    save_dir: Path | None
+    save_txt: bool
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, str]] = field(default_factory=list)
+    objects: int = 0
+    milliseconds: float = 0.0
+    _stems: set[str] = field(default_factory=set)
+
+    def expand(self, arguments: list[str]) -> list[Path]:
+        """The image files of all arguments; what is not there becomes an error of its own."""
+        return [path for argument in arguments for path in self._expand_one(argument)]
+
+    def _expand_one(self, argument: str) -> list[Path]:
+        try:
+            return sources.expand(argument)
+        except SwiftdetError as e:
+            self._fail(argument, e)
+            return []
+
+    def detect_all(self, detector: Any, paths: list[Path], per_call: dict[str, Any]) -> None:
+        """Detects in each image; a bad one is reported and does not stop the others."""
+        with _progress(len(paths)) as progress:
+            for path in paths:
+                try:
+                    result: Detections = detector(path, **per_call)
+                    saved = self._save(result, path)
+                except SwiftdetError as e:
+                    with progress.paused():
+                        self._fail(str(path), e)
+                else:
+                    self._add(result, path, saved)
+                    if not self.as_json:
+                        with progress.paused():
+                            _print_result(path, result)
+                progress.advance()
+
+    def print_totals(self) -> None:
+        """What a person wants to know in the end, in one line."""
+        count = len(self.rows)
+        if count == 0:
+            return
+        text = f"{count} image{'s' if count != 1 else ''}, {self.objects} object{'s' if self.objects != 1 else ''}"
+        text += f", {self.milliseconds / count:.1f} ms per image"
+        if self.save_dir is not None:
+            text += f"; saved to {self.save_dir}"
+        typer.echo(text)
+
+    def _fail(self, path: str, error: SwiftdetError) -> None:
+        self.errors.append({"path": path, "error": output.one_line(error)})
+        output.print_error(error)
+
+    def _add(self, result: Detections, path: Path, saved: dict[str, str]) -> None:
+        height, width = result.orig_shape
+        self.objects += len(result)
+        self.milliseconds += sum(result.speed.values())
+        self.rows.append(
+            {
+                "path": str(path),
+                "width": width,
+                "height": height,
+                "detections": result.summary(),
+                "truncated": result.truncated,
+                "speed_ms": {stage: round(time, 3) for stage, time in result.speed.items()},
+                **({"note": result.note} if result.note else {}),
+                **saved,
+            }
+        )
+
+    def _save(self, result: Detections, path: Path) -> dict[str, str]:
+        """Writes picture and labels of one image where asked; says where."""
+        if self.save_dir is None:
+            return {}
+        stem = self._free_stem(path.stem)
+        suffix = path.suffix.lower() if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".bmp") else ".png"
+        saved = {"picture": str(result.save(self.save_dir / f"{stem}{suffix}"))}
+        if self.save_txt:
+            labels = self.save_dir / "labels"
+            labels.mkdir(exist_ok=True)
+            saved["labels"] = str(result.save_txt(labels / f"{stem}.txt", save_conf=True))
+        return saved
+
+    def _free_stem(self, stem: str) -> str:
+        """The name, numbered where an image of another folder took it already."""
+        free, number = stem, 1
+        while free in self._stems:
+            number += 1
+            free = f"{stem}_{number}"
+        self._stems.add(free)
+        return free
+
+
+def _prepare(save_dir: Path, paths: list[Path]) -> None:
+    """Makes the folder, unless a picture written there would replace a source."""
+    folder = save_dir.resolve()
+    if any(path.resolve().parent == folder for path in paths):
+        raise typer.BadParameter(
+            f"{save_dir} holds the source images, which the annotated pictures would replace; name another folder",
+            param_hint="'--save-dir'",
+        )
+    save_dir.mkdir(parents=True, exist_ok=True)
+
+
+def _names(detector: Any) -> dict[int, str]:
+    names = detector.names
+    return dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
+
+
+def _describe(model: str, detector: Any) -> dict[str, Any]:
+    """The model of a result: its file, told apart by content, and how it was read."""
+    description: dict[str, Any] = {"model": model}
+    if Path(model).is_file():
+        description["model_sha256"] = output.sha256(Path(model))
+    return description | {"device": str(detector.device), "spec": json.loads(detector.spec.to_json())}
+
+
+class _ProgressLine:
+    """A progress bar that steps aside while something else is printed; nothing where stderr is no terminal."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=total) if progress else None
+
+    def advance(self) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        if self._progress is not None:
+            self._progress.stop()
+        yield
+        sys.stdout.flush()
+        if self._progress is not None:
+            self._progress.start()
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[_ProgressLine]:
+    console = output.console(stderr=True)
+    if total < 2 or not console.is_terminal:
+        yield _ProgressLine(None, total)
+        return
+    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield _ProgressLine(progress, total)
+
+
+def _print_result(path: Path, result: Detections) -> None:
+    """The detections of one image: a table on a terminal, plain lines elsewhere."""
+    height, width = result.orig_shape
+    heading = f"{path} {width}x{height}: {result.verbose()}"
+    rows = [
+        (row["name"], f"{row['confidence']:.3f}", *(f"{side:.1f}" for side in row["box"].values()))
+        for row in result.summary()
+    ]
+    notes = [result.note] if result.note else []
+    if result.truncated:
+        notes.append(f"{result.truncated} candidates cut off by the limits")
+    console = output.console()
+    if not console.is_terminal:
+        typer.echo(
+            "\n".join([heading, *(f"  note: {note}" for note in notes), *("  " + " ".join(row) for row in rows)])
+        )
+        return
+    console.print(Text(heading, style="bold"), soft_wrap=True)
+    for note in notes:
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+    if rows:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        table.add_column("class")
+        for name in ("score", "left", "top", "right", "bottom"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for name, *numbers in rows:
+            table.add_row(Text(name), *numbers)
+        console.print(table)
+        console.print()

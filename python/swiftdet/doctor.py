@@ -1,0 +1,215 @@
+"""Checks whether this machine can run swiftdet, and says how to mend what is missing."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from swiftdet.errors import BackendUnavailable, SwiftdetError
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: what was looked at.
+        status: "ok"; "warn": something optional is broken or half there; "fail": the CPU backend does not work.
+        detail: what was found.
+        fix: what to do about it; empty when there is nothing to do.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def run_checks() -> list[Check]:
+    """Every check, in the order of a report. Raises nothing: what goes wrong is a finding.
+
+    Runs a network of one layer on the CPU; imports neither OpenVINO's Python package nor onnxruntime nor TensorRT.
+    """
+    checks: tuple[Callable[[], Check], ...] = (
+        check_python,
+        check_core,
+        check_instruction_set,
+        check_openvino,
+        check_inference,
+        check_onnxruntime,
+        check_nvidia_driver,
+        check_tensorrt,
+    )
+    return [check() for check in checks]
+
+
+def works(checks: list[Check]) -> bool:
+    """True when the CPU backend does: nothing failed."""
+    return all(check.status != "fail" for check in checks)
+
+
+def check_python() -> Check:
+    """Python and the packages that swiftdet computes with."""
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "pillow", "onnx"))
+    return Check("Python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}; {packages}")
+
+
+def check_core() -> Check:
+    """The compiled core and the package around it are of one version."""
+    try:
+        config = _build_config()
+        installed = importlib.metadata.version("swiftdet")
+    except (ImportError, SwiftdetError) as e:
+        return Check("swiftdet core", "fail", _words(e), "pip install --force-reinstall swiftdet")
+    detail = f"{config['version']}, compiled by {config['compiler']}"
+    if config["version"] != installed:
+        return Check(
+            "swiftdet core",
+            "warn",
+            f"{detail}; but the installed package is {installed}",
+            "pip install --force-reinstall swiftdet",
+        )
+    return Check("swiftdet core", "ok", detail)
+
+
+def check_instruction_set() -> Check:
+    """Which body of the vectorised code runs here."""
+    forced = os.environ.get("SWIFTDET_FORCE_ISA")
+    try:
+        config = _build_config()
+    except (ImportError, SwiftdetError) as e:
+        return Check("instruction set", "fail", _words(e), "unset SWIFTDET_FORCE_ISA" if forced else "")
+    detail = f"{config['active_isa']} of {', '.join(config['isas'])}"
+    if forced:
+        return Check(
+            "instruction set",
+            "warn",
+            f"{detail}; forced by SWIFTDET_FORCE_ISA={forced}",
+            "unset SWIFTDET_FORCE_ISA for full speed",
+        )
+    return Check("instruction set", "ok", detail)
+
+
+def check_openvino() -> Check:
+    """The library that runs networks on the CPU loads."""
+    try:
+        runtime = _openvino_runtime()
+        detail = f"{runtime.version}; devices: {', '.join(runtime.devices)}"
+    except (ImportError, AttributeError, SwiftdetError) as e:
+        return Check("OpenVINO", "fail", _words(e), "pip install --upgrade openvino")
+    return Check("OpenVINO", "ok", detail)
+
+
+def check_inference() -> Check:
+    """A network of one layer runs on the CPU and its result is right."""
+    try:
+        source = np.linspace(-1.0, 1.0, 3 * 8 * 8, dtype=np.float32).reshape(1, 3, 8, 8)
+        (result,) = _openvino_runtime().compile(_tiny_network()).infer(source)
+    except (ImportError, AttributeError, SwiftdetError) as e:
+        return Check("inference on the CPU", "fail", _words(e), "pip install --upgrade openvino")
+    if not np.array_equal(np.asarray(result), np.maximum(source, 0.0)):
+        return Check(
+            "inference on the CPU",
+            "fail",
+            "a network of one layer gives a wrong result",
+            "pip install -U openvino",
+        )
+    return Check("inference on the CPU", "ok", "a network of one layer gives the right result")
+
+
+def check_onnxruntime() -> Check:
+    """The optional second engine is installed; it is not loaded."""
+    found = _installed("onnxruntime")
+    if found is None:
+        return Check("onnxruntime", "ok", "not installed (optional; pip install 'swiftdet[onnxruntime]')")
+    return Check("onnxruntime", "ok", found)
+
+
+def check_nvidia_driver() -> Check:
+    """An NVIDIA driver is there and sees a GPU. Information only: this version runs on the CPU."""
+    devices = _cuda_devices()
+    if devices is None:
+        return Check("NVIDIA driver", "ok", "none (needed for GPUs only)")
+    version, count = devices
+    if count == 0:
+        return Check(
+            "NVIDIA driver",
+            "warn",
+            f"CUDA {version}, but no GPU is visible",
+            "check nvidia-smi and CUDA_VISIBLE_DEVICES",
+        )
+    return Check("NVIDIA driver", "ok", f"CUDA {version}, {count} GPU{'s' if count > 1 else ''}")
+
+
+def check_tensorrt() -> Check:
+    """TensorRT's Python package is installed; it is not loaded. Information only."""
+    found = _installed("tensorrt")
+    return Check("TensorRT", "ok", found or "not installed (needed for GPUs only)")
+
+
+def _build_config() -> dict[str, Any]:
+    import swiftdet._core as core  # noqa: PLC0415 - an import that fails is a finding
+
+    return dict(core.build_config())
+
+
+def _openvino_runtime() -> Any:
+    import swiftdet._core as core  # noqa: PLC0415
+    from swiftdet.engines import openvino  # noqa: PLC0415
+
+    return core.OpenVINORuntime.load(openvino.library_dir())
+
+
+def _tiny_network() -> bytes:
+    from onnx import TensorProto, helper  # noqa: PLC0415 - slow to import, needed by one check
+
+    shape = [1, 3, 8, 8]
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["images"], ["output"])],
+        "doctor",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _installed(package: str) -> str | None:
+    """The version of an installed package, found without importing it."""
+    if importlib.util.find_spec(package) is None:
+        return None
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "installed, version unknown"  # under another distribution's name, such as onnxruntime-gpu
+
+
+def _cuda_devices() -> tuple[str, int] | None:
+    """(CUDA version of the driver, number of GPUs), or None without a driver."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+    version, count = ctypes.c_int(0), ctypes.c_int(0)
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    if driver.cuInit(0) == 0:
+        driver.cuDeviceGetCount(ctypes.byref(count))
+    return f"{version.value // 1000}.{version.value % 1000 // 10}", count.value
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, AttributeError):
+        return f"this build has no OpenVINO backend ({error})"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, BackendUnavailable) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,277 @@
+"""From a path to a model that an engine can compile and a description of what it detects."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from swiftdet.engines.signature import Signature
+from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError
+from swiftdet.recognition import Evidence, check_outputs, recognise
+from swiftdet.spec import FAMILIES, ModelSpec
+
+if TYPE_CHECKING:
+    import os
+
+    from swiftdet.model_files.model_file import ModelFile
+    from swiftdet.model_files.nms_cut import NmsCut
+
+Shape4: TypeAlias = tuple[int, int, int, int]
+
+class Inspect(Protocol):
+    """Gives the ports of a model at an input shape, as `swiftdet.engines.inspect` does."""
+
+    def __call__(self, model: bytes, weights: bytes, /, *, input_shape: Shape4 | None = None) -> Signature:
+        """Names and shapes of the inputs and outputs of `model`, its input being [N, 3, H, W] = `input_shape`."""
+
+
+_ZOO_NAME = re.compile(r"(?:demo-)?(?:yolov7|damo-yolo)(?:l|x|-[a-z0-9-]+)?")
+_CHECKPOINTS = {".pt", ".pth", ".safetensors"}
+_PLANS = {".engine", ".plan", ".trt"}
+_EXPORT_HELP = (
+    "YOLOv7: `python export.py --weights W.pt --grid`; DAMO-YOLO: `python tools/converter.py -f CONFIG -c W.pth`; "
+    "Ultralytics: `yolo export model=W.pt format=onnx`"
+)
+_DEFAULT_SIDE = 640
+_DEFAULT_SIDE_P6 = 1280
+_MAX_SIDE = 16384
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be compiled. Immutable, safe to share between threads.
+
+    Attributes:
+        spec: what it detects, and how its input and outputs are to be read.
+        model: ONNX or OpenVINO XML, as read or with a suppression cut away.
+        weights: content of the `.bin` of an OpenVINO IR, else empty.
+        path: as given.
+        sha256: hex digest of everything that was read, for provenance and cache keys.
+        input_shape: (N, 3, H, W) to compile for; N = 1 unless the file's batch is fixed.
+        dynamic_batch: N is free.
+        dynamic_size: H or W is free.
+    """
+
+    spec: ModelSpec
+    model: bytes
+    weights: bytes
+    path: Path
+    sha256: str
+    input_shape: Shape4
+    dynamic_batch: bool
+    dynamic_size: bool
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    family: str | None = None,
+    imgsz: int | tuple[int, int] | None = None,
+    inspect: Inspect | None = None,
+) -> LoadedModel:
+    """Reads a detector and recognises what it holds. Executes nothing from the file and opens nothing outside its folder.
+
+    Args:
+        path: an `.onnx` file, an OpenVINO `.xml` with its `.bin` beside it, or a folder with one such pair.
+        family: "yolov7", "damo-yolo" or "ultralytics" where the file does not tell; "yolov7-tiny" also settles the
+            anchors of raw maps.
+        imgsz: side or (height, width) px of the input where the file leaves it open; else it must agree with the file.
+        inspect: gives the ports of a model at an input shape; None asks the default engine.
+
+    Raises:
+        ModelError: the file is missing, damaged, unsafe, not a detector, ambiguous, or contradicts its description.
+        BackendUnavailable: a TensorRT engine.
+        InvalidArgument: an unknown family, or an `imgsz` that the model cannot take.
+        InvalidType: an `imgsz` that is no integer or pair.
+    """
+    path = Path(path)
+    asked_size = _parse_imgsz(imgsz)
+    asked_family, variant = _parse_family(family)
+    file, cut = _read(path)
+    size_given = asked_size or (file.metadata.spec.imgsz if file.metadata.spec else file.metadata.imgsz)
+    shape = _input_shape(file, asked_size, size_given or (_DEFAULT_SIDE, _DEFAULT_SIDE))
+    ask = inspect or _default_inspect()
+
+    def describe_at(shape: Shape4) -> ModelSpec:
+        evidence = Evidence(
+            signature=ask(file.model, file.weights, input_shape=shape),
+            size=shape[2:],
+            graph=file.graph,
+            metadata=file.metadata,
+            cut=cut,
+            family=asked_family,
+            variant=variant,
+        )
+        return _described_by_file(evidence) if file.metadata.spec else recognise(evidence)
+
+    try:
+        spec = describe_at(shape)
+        if _size_is_free(file) and size_given is None and spec.stride == 64:
+            shape = _input_shape(file, None, (_DEFAULT_SIDE_P6, _DEFAULT_SIDE_P6))
+            spec = describe_at(shape)
+    except ModelError as e:
+        raise ModelError(f"model {path}: {e}") from e
+    if asked_size is not None and _size_is_free(file):
+        _check_multiple(asked_size, spec.stride)
+    return LoadedModel(
+        spec=spec,
+        model=file.model,
+        weights=file.weights,
+        path=path,
+        sha256=file.sha256,
+        input_shape=shape,
+        dynamic_batch=file.image_input.shape[0] < 0,
+        dynamic_size=_size_is_free(file),
+    )
+
+
+def describe(loaded: LoadedModel) -> dict[str, Any]:
+    """What `swiftdet models FILE --json` prints: only JSON types, `spec` as in the metadata of our own files."""
+    return {
+        "path": str(loaded.path),
+        "format": "openvino" if loaded.weights else "onnx",
+        "sha256": loaded.sha256,
+        "bytes": len(loaded.model) + len(loaded.weights),
+        "input_shape": list(loaded.input_shape),
+        "dynamic_batch": loaded.dynamic_batch,
+        "dynamic_size": loaded.dynamic_size,
+        "family": loaded.spec.family,
+        "layout": loaded.spec.head.layout,
+        "num_classes": loaded.spec.head.num_classes,
+        "source": loaded.spec.source,
+        "synthetic": loaded.spec.synthetic,
+        "spec": dataclasses.asdict(loaded.spec),
+    }
+
+
+def _default_inspect() -> Inspect:
+    from swiftdet import engines  # noqa: PLC0415 - loads an engine's library, which tools that pass their own need not
+
+    return engines.inspect
+
+
+def _read(path: Path) -> tuple[ModelFile, NmsCut | None]:
+    """The file by its suffix, with a suppression cut away."""
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return _read_onnx(path)
+    if suffix == ".xml" or (path.is_dir() and any(path.glob("*.xml"))):
+        from swiftdet.model_files.openvino_ir import read_openvino_ir  # noqa: PLC0415 - one reader per format
+
+        return read_openvino_ir(path), None
+    if suffix in _PLANS:
+        raise BackendUnavailable(
+            f"model {path}: this version has no TensorRT engine; give it the ONNX file that the plan was built from"
+        )
+    if suffix in _CHECKPOINTS:
+        raise ModelError(
+            f"model {path}: a checkpoint; this version reads exports (.onnx, OpenVINO .xml). Export it: {_EXPORT_HELP}"
+        )
+    if _ZOO_NAME.fullmatch(str(path)) and not path.exists():
+        raise ModelError(
+            f"model {str(path)!r}: a name without weights; this version reads exports (.onnx, OpenVINO .xml). "
+            f"Make one with the official tools: {_EXPORT_HELP}"
+        )
+    if not path.exists():
+        raise ModelError(f"model {path}: no such file")
+    if path.is_dir():
+        raise ModelError(f"model {path}: a directory without an OpenVINO .xml file")
+    raise ModelError(f"model {path}: unknown suffix {suffix!r}, expected .onnx or .xml (OpenVINO IR)")
+
+
+def _read_onnx(path: Path) -> tuple[ModelFile, NmsCut | None]:
+    from swiftdet.model_files.nms_cut import find_nms  # noqa: PLC0415 - `onnx` is slow to import
+    from swiftdet.model_files.onnx_file import read_onnx  # noqa: PLC0415
+
+    onnx = read_onnx(path)
+    cut = None
+    if onnx.metadata.spec is None and not onnx.has_final_detections():
+        try:
+            cut = find_nms(onnx.graph)
+        except ModelError as e:
+            raise ModelError(f"model {path}: {e}") from e
+    if cut is not None:
+        onnx.cut(cut.outputs)
+    onnx.use_float32_boundary()
+    return onnx.finish(), cut
+
+
+def _described_by_file(evidence: Evidence) -> ModelSpec:
+    """The file's own description, checked against the network."""
+    spec = evidence.metadata.spec
+    if spec is None:
+        raise ValueError("no description in the metadata")
+    if evidence.family not in {None, spec.family}:
+        raise ModelError(f"family {evidence.family!r} was asked for, but the file describes itself as {spec.family!r}")
+    spec = dataclasses.replace(spec, imgsz=evidence.size, source="metadata")
+    check_outputs(spec, evidence.signature)
+    return spec
+
+
+def _size_is_free(file: ModelFile) -> bool:
+    return min(file.image_input.shape[2:]) < 0
+
+
+def _input_shape(file: ModelFile, asked: tuple[int, int] | None, otherwise: tuple[int, int]) -> Shape4:
+    """The shape to compile for, after checking that the input is an image as we feed it."""
+    image = file.image_input
+    found = f"model {file.path}: input {image.name[:80]!r} is {image.dtype} {list(image.shape)}"
+    if len(image.shape) != 4:
+        raise ModelError(f"{found}; expected float32 [N, 3, H, W]")
+    if image.shape[1] not in {3, -1}:
+        if image.shape[3] == 3:
+            raise ModelError(f"{found}: channels last; expected channels first, [N, 3, H, W]: export it so")
+        raise ModelError(f"{found}: {image.shape[1]} channels; expected an RGB image, [N, 3, H, W]")
+    if image.dtype != "float":
+        raise ModelError(f"{found}; expected float32: export it without built-in pre-processing or quantised input")
+    height, width = image.shape[2:]
+    size = asked or otherwise
+    wanted = (height if height > 0 else size[0], width if width > 0 else size[1])
+    if asked is not None and wanted != asked:
+        raise InvalidArgument(
+            f"imgsz={asked[0]}x{asked[1]}: the model's input is fixed at {list(image.shape)}; leave imgsz out or export "
+            "the model for that size"
+        )
+    spec = file.metadata.spec
+    if spec is not None and asked is None and wanted != spec.imgsz:
+        raise ModelError(f"{found}, but its description says {spec.imgsz[0]}x{spec.imgsz[1]}; export it again")
+    if asked is not None and _size_is_free(file):
+        _check_multiple(asked, spec.stride if spec is not None else file.metadata.stride or 32)
+    if max(wanted) > _MAX_SIDE:
+        raise ModelError(f"{found}; at most {_MAX_SIDE} px a side")
+    return (image.shape[0] if image.shape[0] > 0 else 1, 3, *wanted)
+
+
+def _check_multiple(size: tuple[int, int], stride: int) -> None:
+    if size[0] % stride or size[1] % stride:
+        up = tuple(-(-side // stride) * stride for side in size)
+        raise InvalidArgument(f"imgsz={size[0]}x{size[1]}: sides must be multiples of {stride}; try {up[0]}x{up[1]}")
+
+
+def _parse_imgsz(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if imgsz is None:
+        return None
+    sides = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+    if (
+        not isinstance(sides, tuple | list)
+        or len(sides) != 2
+        or not all(isinstance(s, int) and not isinstance(s, bool) for s in sides)
+    ):
+        raise InvalidType(f"imgsz: expected an int or (height, width), got {imgsz!r:.60}")
+    if not all(1 <= side <= _MAX_SIDE for side in sides):
+        raise InvalidArgument(f"imgsz: expected 1 to {_MAX_SIDE} px a side, got {imgsz!r:.60}")
+    return (sides[0], sides[1])
+
+
+def _parse_family(family: str | None) -> tuple[str | None, str | None]:
+    """The family, and the variant whose anchors raw maps have."""
+    if family is None:
+        return None, None
+    if family in {"yolov7", "yolov7-tiny"}:
+        return "yolov7", family
+    if family not in FAMILIES:
+        raise InvalidArgument(f"family: expected one of {', '.join(FAMILIES)} (or yolov7-tiny), got {family!r:.60}")
+    return family, None

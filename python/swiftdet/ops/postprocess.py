@@ -1,0 +1,216 @@
+"""From raw outputs to boxes: decoding of every head layout, and non-maximum suppression."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftdet import _core
+from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType
+from swiftdet.spec import Head, ModelSpec
+
+Float32Array = npt.NDArray[np.float32]
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+
+
+def nms(
+    boxes: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    classes: npt.ArrayLike,
+    iou_threshold: float,
+    *,
+    class_agnostic: bool = False,
+    max_det: int | None = None,
+    device: str = "cpu",
+) -> Int64Array:
+    """Greedy non-maximum suppression.
+
+    Walks down the boxes by score (ties: lower class first, then lower index). A box survives unless a survivor
+    before it, of its own class or with `class_agnostic` of any, overlaps it with `intersection / union >
+    iou_threshold`; all arithmetic and the comparison itself are float32. A union of zero suppresses nothing. Boxes
+    with a NaN or infinite score or coordinate are dropped.
+
+    Args:
+        boxes: float32 [K, 4], x1 y1 x2 y2, any unit. Copied only if not contiguous.
+        scores: float32 [K], any finite value.
+        classes: integers [K] within int32.
+        iou_threshold: 0 to 1.
+        class_agnostic: boxes of different classes suppress one another too.
+        max_det: stop after so many survivors; None = no limit.
+        device: "cpu".
+
+    Returns:
+        int64 indices of the survivors in the order of the walk.
+
+    Raises:
+        InvalidType: another dtype than float32 or integers; an option of the wrong type.
+        InvalidArgument: shapes that do not belong together, a threshold outside 0 to 1, a negative max_det.
+        BackendUnavailable: a device that this build has no NMS for.
+
+    Example:
+        >>> boxes = np.array([[0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]], dtype=np.float32)
+        >>> nms(boxes, np.array([0.8, 0.9, 0.7], dtype=np.float32), np.zeros(3, dtype=np.int64), 0.5)
+        array([1, 2])
+
+    Thread-safe; releases the GIL while it works.
+    """
+    _check_device(device)
+    threshold = _unit_interval("iou_threshold", iou_threshold)
+    limit = -1 if max_det is None else _count("max_det", max_det, minimum=0)
+    return _core.nms(
+        np.ascontiguousarray(boxes),
+        np.ascontiguousarray(scores),
+        _as_int32("classes", classes),
+        iou_threshold=threshold,
+        class_agnostic=bool(class_agnostic),
+        max_det=limit,
+    )
+
+
+def decode(
+    outputs: Sequence[Any] | Mapping[str, Any],
+    spec: ModelSpec | Head,
+    conf: float,
+    *,
+    multi_label: bool = False,
+    classes: Iterable[int] | None = None,
+    max_candidates: int = 30000,
+    image: int = 0,
+    device: str = "cpu",
+) -> tuple[Float32Array, Float32Array, Int32Array]:
+    """Decodes a network's raw outputs into candidate boxes, before NMS.
+
+    A candidate is a prediction with `score > conf` in float32 (and objectness > conf where the head has one); raw
+    heads are compared in logit space with the same outcome. Candidates are ordered by score, ties by class, then by
+    the head's own order of predictions. Scores and boxes that are NaN or infinite are dropped.
+
+    Args:
+        outputs: float32 C-contiguous arrays in the order of the head's outputs, or a mapping by tensor name (others in
+            it are ignored). Borrowed for the call, never copied.
+        spec: which layout they have: a `ModelSpec` or its `Head`.
+        conf: 0 to 1.
+        multi_label: every class over the threshold, not only a prediction's best.
+        classes: class ids wanted; None = all. Without multi_label a prediction's best class among all decides first.
+        max_candidates: the best so many stay.
+        image: index in the batch.
+        device: "cpu".
+
+    Returns:
+        boxes float32 [K, 4] x1 y1 x2 y2 in px of the network's input (not clipped), scores float32 [K], classes
+        int32 [K].
+
+    Raises:
+        InvalidType: an output that is not a contiguous float32 array; an option of the wrong type.
+        InvalidArgument: a missing output, a threshold, class id, image or limit outside its range.
+        ModelError: the outputs' shapes are not those of the head.
+        BackendUnavailable: a device that this build has no decoder for.
+
+    Thread-safe; releases the GIL while it works.
+    """
+    _check_device(device)
+    threshold = _unit_interval("conf", conf)
+    head = spec.head if isinstance(spec, ModelSpec) else spec
+    if not isinstance(head, Head):
+        raise InvalidType(f"spec: expected a ModelSpec or Head, got {type(spec).__name__}")
+    return _core.decode(
+        _in_order(outputs, head),
+        _core.HeadSpec(
+            layout=head.layout,
+            num_classes=head.num_classes,
+            outputs=list(head.outputs),
+            box_format=head.box_format,
+            has_objectness=head.has_objectness,
+            scores_are_logits=head.scores_are_logits,
+            scores_class_major=head.scores_class_major,
+            strides=list(head.strides),
+            anchors=list(head.anchors),
+            reg_max=head.reg_max,
+        ),
+        conf=threshold,
+        multi_label=bool(multi_label),
+        classes=_class_flags(classes, head.num_classes),
+        max_candidates=_count("max_candidates", max_candidates, minimum=1),
+        image=_count("image", image, minimum=0),
+    )
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    if device == "cuda" or (isinstance(device, str) and device.startswith("cuda:")):
+        raise BackendUnavailable(
+            f"device {device!r}: this build of swiftdet has no CUDA operations; use device='cpu'"
+        )
+    raise InvalidArgument(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+
+
+def _unit_interval(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InvalidType(f"{name}: expected a number from 0 to 1, got {value!r:.60}")
+    number = float(value)
+    if math.isnan(number) or not 0.0 <= number <= 1.0:
+        raise InvalidArgument(f"{name}: expected a number from 0 to 1, got {value!r}")
+    return number
+
+
+def _count(name: str, value: int, *, minimum: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InvalidType(f"{name}: expected an integer, got {value!r:.60}")
+    if not minimum <= value < 2**31:
+        raise InvalidArgument(f"{name}: expected at least {minimum} and less than 2**31, got {value}")
+    return int(value)
+
+
+def _as_int32(name: str, values: npt.ArrayLike) -> Int32Array:
+    array = np.asarray(values)
+    if array.dtype == np.int32:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind not in "iu":
+        raise InvalidType(f"{name}: expected integers, got {array.dtype} {list(array.shape)}")
+    info = np.iinfo(np.int32)
+    if array.size and (array.min() < info.min or array.max() > info.max):
+        raise InvalidArgument(f"{name}: expected values within int32, got {array.min()} to {array.max()}")
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def _class_flags(classes: Iterable[int] | None, num_classes: int) -> list[int]:
+    """One flag per class; an empty list means all."""
+    if classes is None:
+        return []
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise InvalidType(f"classes: expected class ids, e.g. [0, 2], got {classes!r:.60}")
+    flags = [0] * num_classes
+    for cls in classes:
+        index = _count("classes", cls, minimum=0)
+        if index >= num_classes:
+            raise InvalidArgument(f"classes: expected ids from 0 to {num_classes - 1}, got {index}")
+        flags[index] = 1
+    return flags
+
+
+def _in_order(outputs: Sequence[Any] | Mapping[str, Any], head: Head) -> list[npt.NDArray[Any]]:
+    """The head's own outputs as arrays, in its order."""
+    if isinstance(outputs, Mapping):
+        missing = [name for name in head.outputs if name not in outputs]
+        if missing:
+            raise InvalidArgument(
+                f"outputs: expected {', '.join(head.outputs)}; {', '.join(missing)} missing "
+                f"among {', '.join(map(str, outputs))}"
+            )
+        return [np.asarray(outputs[name]) for name in head.outputs]
+    if isinstance(outputs, np.ndarray) or not isinstance(outputs, Sequence):
+        raise InvalidType(
+            f"outputs: expected a sequence of arrays or a mapping by name, got {type(outputs).__name__}; "
+            "wrap a single output in a list"
+        )
+    if len(outputs) != len(head.outputs):
+        raise InvalidArgument(
+            f"outputs: expected {len(head.outputs)} ({', '.join(head.outputs)}), got {len(outputs)}"
+        )
+    return [np.asarray(output) for output in outputs]

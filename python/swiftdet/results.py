@@ -1,0 +1,621 @@
+"""What a detector found in one image: `Detections`, and `Boxes`, its view under Ultralytics' attribute names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftdet import drawing, images
+from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, InvalidType
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+IntArray: TypeAlias = npt.NDArray[np.int32]
+ByteArray: TypeAlias = npt.NDArray[np.uint8]
+
+STAGES = ("preprocess", "inference", "postprocess")
+"""Keys of `Detections.speed`, in the order in which they happen."""
+
+
+class HostArray(np.ndarray[Any, Any]):
+    """A NumPy array that also answers the calls that code written for torch tensors makes.
+
+    It never leaves the host: `.cpu()` and `.to("cpu")` return the array itself, `.to("cuda")` is refused. Single
+    elements are NumPy scalars (`.item()`, `int()`, `float()`), which other libraries take where they want numbers.
+    """
+
+    def __new__(cls, array: npt.ArrayLike) -> Self:
+        """Views `array`; nothing is copied if it already is one."""
+        return np.asarray(array).view(cls)
+
+    def __float__(self) -> float:
+        """The only element: arrays of shape (1,) convert too, as torch tensors do."""
+        return float(self.item())
+
+    def __int__(self) -> int:
+        """The only element, towards zero."""
+        return int(self.item())
+
+    def cpu(self) -> Self:
+        """The array itself."""
+        return self
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """The same memory as a plain, read-only `np.ndarray`."""
+        return self.view(np.ndarray)
+
+    def int(self) -> HostArray:
+        """A copy as int32."""
+        return self.astype(np.int32).view(HostArray)
+
+    def to(self, target: Any = "cpu") -> HostArray:
+        """The array itself for the device "cpu", a copy for a NumPy dtype.
+
+        Raises:
+            InvalidArgument: another device, or a dtype that is not NumPy's.
+        """
+        if str(target) == "cpu":
+            return self
+        try:
+            return self.astype(np.dtype(target)).view(HostArray)
+        except TypeError as e:
+            raise InvalidArgument(
+                f"results live on the host: expected 'cpu' or a NumPy dtype, got {target!r}; "
+                "torch.from_numpy(array.copy()) makes a tensor to move"
+            ) from e
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+class Boxes:
+    """Boxes of one image under the attribute names of Ultralytics' `Boxes`, backed by NumPy and read-only.
+
+    Safe to share between threads.
+    """
+
+    __slots__ = ("_cls", "_conf", "_orig_shape", "_xyxy")
+
+    is_track = False
+    """Boxes carry no track: `id` is None."""
+
+    def __init__(self, xyxy: FloatArray, conf: FloatArray, cls: IntArray, orig_shape: tuple[int, int]) -> None:
+        """Views the arrays of a `Detections`; use `Detections.boxes`."""
+        self._xyxy = xyxy
+        self._conf = conf
+        self._cls = cls
+        self._orig_shape = orig_shape
+
+    def __len__(self) -> int:
+        return len(self._conf)
+
+    def __getitem__(self, index: Any) -> Boxes:
+        """The boxes at an int, slice, mask or index array; always a `Boxes`, also for one."""
+        rows = _rows(index, len(self))
+        return Boxes(self._xyxy[rows], self._conf[rows], self._cls[rows], self._orig_shape)
+
+    def __iter__(self) -> Iterator[Boxes]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Boxes({len(self)} in an image of {self._orig_shape[1]}x{self._orig_shape[0]})"
+
+    @property
+    def xyxy(self) -> HostArray:
+        """Left, top, right, bottom; float32 [K, 4], source px."""
+        return HostArray(self._xyxy)
+
+    @property
+    def xywh(self) -> HostArray:
+        """Centre x, centre y, width, height; float32 [K, 4], source px."""
+        low, high = self._xyxy[:, :2], self._xyxy[:, 2:]
+        return HostArray(_frozen(np.concatenate(((low + high) / 2, high - low), axis=1)))
+
+    @property
+    def xyxyn(self) -> HostArray:
+        """`xyxy` as fractions of the image's width and height; float32 [K, 4]."""
+        return HostArray(_frozen(self._xyxy / self._extent()))
+
+    @property
+    def xywhn(self) -> HostArray:
+        """`xywh` as fractions of the image's width and height; float32 [K, 4]."""
+        return HostArray(_frozen(self.xywh.numpy() / self._extent()))
+
+    @property
+    def conf(self) -> HostArray:
+        """Scores 0..1; float32 [K]."""
+        return HostArray(self._conf)
+
+    @property
+    def cls(self) -> HostArray:
+        """Class ids, float32 [K] as in Ultralytics; `Detections.cls` has them as int32."""
+        return HostArray(_frozen(self._cls.astype(np.float32)))
+
+    @property
+    def id(self) -> None:
+        """Track ids: none."""
+        return
+
+    @property
+    def data(self) -> HostArray:
+        """Columns x1 y1 x2 y2 conf cls; float32 [K, 6]."""
+        columns = np.column_stack((self._xyxy, self._conf, self._cls.astype(np.float32)))
+        return HostArray(_frozen(columns.astype(np.float32, copy=False)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of `data`: (K, 6)."""
+        return (len(self), 6)
+
+    @property
+    def orig_shape(self) -> tuple[int, int]:
+        """(height, width) of the source image in px."""
+        return self._orig_shape
+
+    def cpu(self) -> Self:
+        """The boxes themselves."""
+        return self
+
+    def numpy(self) -> Self:
+        """The boxes themselves; their arrays are NumPy's already."""
+        return self
+
+    def _extent(self) -> FloatArray:
+        height, width = self._orig_shape
+        return np.array([width, height, width, height], dtype=np.float32)
+
+
+class Detections:
+    """Objects found in one image, immutable.
+
+    As a detector returns it, the rows are sorted by score, highest first; indexing keeps the order asked for.
+    Iteration yields one-row `Detections`. All arrays are read-only, so a result may be shared between threads.
+
+    Attributes:
+        xyxy: left, top, right, bottom; float32 [K, 4], px of the source image, clipped to it.
+        conf: scores; float32 [K], 0..1.
+        cls: class ids; int32 [K].
+        names: class id -> name.
+        orig_shape: (height, width) of the source image in px, after its EXIF orientation was applied.
+        path: the file that the image came from, or None.
+        speed: milliseconds per stage: "preprocess", "inference", "postprocess".
+        truncated: how many candidates the limits (`max_det`, the candidate limit) cut off; 0: nothing is missing.
+        note: what reading the file changed, for instance an EXIF rotation, or None.
+    """
+
+    __slots__ = (
+        "_image",
+        "_names",
+        "_orig_shape",
+        "_speed",
+        "cls",
+        "conf",
+        "note",
+        "path",
+        "truncated",
+        "xyxy",
+    )
+
+    cls: IntArray
+    conf: FloatArray
+    note: str | None
+    path: str | None
+    truncated: int
+    xyxy: FloatArray
+    _image: images.Image | None
+    _names: Mapping[int, str]
+    _orig_shape: tuple[int, int]
+    _speed: Mapping[str, float]
+
+    def __init__(
+        self,
+        xyxy: npt.ArrayLike,
+        conf: npt.ArrayLike,
+        cls: npt.ArrayLike,
+        *,
+        names: Mapping[int, str] | Sequence[str],
+        orig_shape: tuple[int, int],
+        path: str | Path | None = None,
+        orig_img: ByteArray | images.Image | None = None,
+        speed: Mapping[str, float] | None = None,
+        truncated: int = 0,
+        note: str | None = None,
+    ) -> None:
+        """Copies the three arrays.
+
+        Args:
+            xyxy: [K, 4] source px; an empty list is taken as [0, 4].
+            conf: [K], 0..1.
+            cls: [K] integral class ids, each with a name.
+            names: by class id, or in its order.
+            orig_shape: (height, width) px.
+            path: where the image came from.
+            orig_img: the source pixels, uint8 [H, W, 3] BGR or an `images.Image`; borrowed, not copied. Without it
+                `orig_img` reads `path` again.
+            speed: milliseconds per stage; stages left out are 0.
+            truncated: candidates cut off.
+            note: what reading the image changed.
+
+        Raises:
+            InvalidArgument: shapes or lengths differ, a box is not finite, a score is outside 0..1, a class has no
+                name, a stage is unknown.
+            InvalidType: class ids that are not integers.
+        """
+        boxes = np.array(xyxy, dtype=np.float32)
+        if boxes.size == 0:
+            boxes = boxes.reshape(0, 4)
+        scores = np.array(conf, dtype=np.float32)
+        classes = _class_ids(cls)
+        count = len(boxes)
+        if boxes.shape != (count, 4) or scores.shape != (count,) or classes.shape != (count,):
+            raise InvalidArgument(
+                "detections: expected xyxy [K, 4], conf [K] and cls [K] of one K, "
+                f"got {list(boxes.shape)}, {list(scores.shape)} and {list(classes.shape)}"
+            )
+        if not np.isfinite(boxes).all():
+            raise InvalidArgument("detections: expected finite boxes, got NaN or infinity in xyxy")
+        # Negated so that NaN fails too.
+        if count and not (scores.min() >= 0.0 and scores.max() <= 1.0):
+            raise InvalidArgument(f"detections: expected scores from 0 to 1, got {scores.min()!s} to {scores.max()!s}")
+        known = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
+        nameless = set(classes.tolist()) - known.keys()
+        if nameless:
+            raise InvalidArgument(f"detections: class {min(nameless)} has no name among the {len(known)} given")
+        height, width = (int(side) for side in orig_shape)
+        if height < 1 or width < 1:
+            raise InvalidArgument(f"detections: expected orig_shape (height, width) of at least 1 px, got {orig_shape}")
+        times = dict.fromkeys(STAGES, 0.0)
+        for stage, milliseconds in (speed or {}).items():
+            if stage not in times:
+                raise InvalidArgument(f"detections: unknown stage {stage!r} in speed; expected {', '.join(STAGES)}")
+            times[stage] = float(milliseconds)
+        image = images.load(orig_img) if isinstance(orig_img, np.ndarray) else orig_img
+        if image is not None and image.size != (height, width):
+            raise InvalidArgument(
+                f"detections: orig_img is {image.size[1]}x{image.size[0]} px, but orig_shape says {width}x{height}"
+            )
+        self._fill(
+            xyxy=_frozen(boxes),
+            conf=_frozen(scores),
+            cls=_frozen(classes),
+            _names=MappingProxyType(known),
+            _orig_shape=(height, width),
+            path=None if path is None else str(path),
+            _image=image,
+            _speed=MappingProxyType(times),
+            truncated=int(truncated),
+            note=note,
+        )
+
+    @classmethod
+    def _from_core(
+        cls,
+        core: tuple[FloatArray, FloatArray, IntArray, int, tuple[float, float, float]],
+        names: Mapping[int, str],
+        image: images.Image,
+    ) -> Self:
+        """Takes over what the core returned: fresh arrays that need neither a copy nor a check. On the hot path."""
+        xyxy, conf, classes, truncated, times = core
+        self = cls.__new__(cls)
+        self._fill(
+            xyxy=_frozen(xyxy),
+            conf=_frozen(conf),
+            cls=_frozen(classes),
+            _names=names,
+            _orig_shape=image.size,
+            path=image.path,
+            _image=image,
+            _speed=dict(zip(STAGES, times, strict=True)),
+            truncated=truncated,
+            note=image.note,
+        )
+        return self
+
+    def _fill(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Detections are immutable: cannot set {name!r}; build a new Detections instead")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"Detections are immutable: cannot delete {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies through the constructor, which makes the arrays read-only again."""
+        return (_rebuild, (self.xyxy, self.conf, self.cls, self._options()))
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "names": dict(self._names),
+            "orig_shape": self._orig_shape,
+            "path": self.path,
+            "orig_img": self._image,
+            "speed": dict(self._speed),
+            "truncated": self.truncated,
+            "note": self.note,
+        }
+
+    def __len__(self) -> int:
+        return len(self.conf)
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Detections:
+        """The rows at an int, slice, bool mask [K] or index array; always a `Detections`, also for one row.
+
+        Raises:
+            IndexError: a row that is not there, or a mask of another length.
+        """
+        rows = _rows(index, len(self))
+        part = object.__new__(Detections)
+        part._fill(
+            xyxy=_frozen(self.xyxy[rows]),
+            conf=_frozen(self.conf[rows]),
+            cls=_frozen(self.cls[rows]),
+            **{name: getattr(self, name) for name in self.__slots__ if name not in ("xyxy", "conf", "cls")},
+        )
+        return part
+
+    def __repr__(self) -> str:
+        height, width = self._orig_shape
+        return f"Detections({self.verbose()} in an image of {width}x{height})"
+
+    def verbose(self) -> str:
+        """Counts per class in words, such as "4 person, 1 bus"; "no objects" when there are none."""
+        ids, counts = np.unique(self.cls, return_counts=True)
+        by_count = sorted(zip(counts.tolist(), ids.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+        return ", ".join(f"{count} {self._names[i]}" for count, i in by_count) or "no objects"
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class id -> name; a copy, yours to change."""
+        return dict(self._names)
+
+    @property
+    def orig_shape(self) -> tuple[int, int]:
+        """(height, width) of the source image in px."""
+        return self._orig_shape
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """Milliseconds per stage; a copy."""
+        return dict(self._speed)
+
+    @property
+    def orig_img(self) -> ByteArray:
+        """The source image, uint8 [H, W, 3] BGR: the caller's own pixels where they were an array.
+
+        Read again from `path` where the pixels were not kept; costs a decoding each time then.
+
+        Raises:
+            InvalidArgument: the result has neither pixels nor a path.
+            ImageError: the file has gone, or has another size now.
+        """
+        if self._image is not None:
+            return self._image.bgr()
+        if self.path is None:
+            raise InvalidArgument("this result has neither the source pixels nor a path; pass orig_img or path")
+        image = images.load(self.path)
+        if image.size != self._orig_shape:
+            height, width = self._orig_shape
+            raise ImageError(
+                f"{self.path}: was {width}x{height} px when detected in, is {image.size[1]}x{image.size[0]} now"
+            )
+        return image.bgr()
+
+    @property
+    def boxes(self) -> Boxes:
+        """The boxes under Ultralytics' attribute names."""
+        return Boxes(self.xyxy, self.conf, self.cls, self._orig_shape)
+
+    @property
+    def masks(self) -> None:
+        """No segmentation."""
+        return
+
+    @property
+    def obb(self) -> None:
+        """No rotated boxes."""
+        return
+
+    @property
+    def keypoints(self) -> None:
+        """No poses."""
+        return
+
+    @property
+    def probs(self) -> None:
+        """No classification."""
+        return
+
+    def cpu(self) -> Self:
+        """The result itself: it lives on the host."""
+        return self
+
+    def numpy(self) -> Self:
+        """The result itself: its arrays are NumPy's already."""
+        return self
+
+    def summary(self, *, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
+        """One dict per row, as Ultralytics': name, class, confidence, box {x1, y1, x2, y2}.
+
+        Args:
+            normalize: boxes as fractions of the image instead of px.
+            decimals: digits kept after the point.
+        """
+        boxes = self.boxes.xyxyn.numpy() if normalize else self.xyxy
+        return [
+            {
+                "name": self._names[cls],
+                "class": cls,
+                "confidence": round(conf, decimals),
+                "box": {key: round(side, decimals) for key, side in zip(("x1", "y1", "x2", "y2"), box, strict=True)},
+            }
+            for box, conf, cls in zip(boxes.tolist(), self.conf.tolist(), self.cls.tolist(), strict=True)
+        ]
+
+    def to_json(self, *, normalize: bool = False, decimals: int = 5, indent: int | None = 2) -> str:
+        """`summary` as JSON text."""
+        return json.dumps(
+            self.summary(normalize=normalize, decimals=decimals),
+            indent=indent,
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+
+    def to_coco(
+        self, image_id: int, *, category_ids: Mapping[int, int] | Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows of a COCO results file: image_id, category_id, bbox [left, top, width, height] px, score; unrounded.
+
+        Args:
+            image_id: of this image in the annotations.
+            category_ids: class id -> category id, for instance the 91-space ids of COCO; None: the class id itself.
+
+        Raises:
+            InvalidArgument: a class has no category.
+        """
+        found = set(self.cls.tolist())
+        if category_ids is None:
+            categories = {cls: cls for cls in found}
+        elif isinstance(category_ids, Mapping):
+            categories = {int(cls): int(category) for cls, category in category_ids.items()}
+        else:
+            categories = {cls: int(category) for cls, category in enumerate(category_ids)}
+        missing = found - categories.keys()
+        if missing:
+            raise InvalidArgument(f"to_coco: class {min(missing)} has no category among the {len(categories)} given")
+        boxes = self.xyxy.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        return [
+            {"image_id": image_id, "category_id": categories[cls], "bbox": box, "score": conf}
+            for box, conf, cls in zip(boxes.tolist(), self.conf.tolist(), self.cls.tolist(), strict=True)
+        ]
+
+    def to_supervision(self) -> Any:
+        """A `supervision.Detections` with its own, writable arrays and `data["class_name"]`.
+
+        Raises:
+            BackendUnavailable: the package supervision is not installed.
+        """
+        try:
+            import supervision  # noqa: PLC0415 - an extra
+        except ImportError as e:
+            raise BackendUnavailable(
+                "to_supervision needs the package supervision: pip install 'swiftdet[supervision]'"
+            ) from e
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.conf.copy(),
+            class_id=self.cls.astype(int),
+            data={"class_name": np.array([self._names[i] for i in self.cls.tolist()], dtype=np.str_)},
+        )
+
+    def plot(
+        self,
+        *,
+        labels: bool = True,
+        conf: bool = True,
+        line_width: int | None = None,
+        font_size: float | None = None,
+        font: str | Path | None = None,
+    ) -> ByteArray:
+        """A copy of the image with boxes and labels drawn: uint8 [H, W, 3] BGR.
+
+        Args:
+            labels: write the class name.
+            conf: write the score behind the name.
+            line_width: px; None: by the image's size.
+            font_size: px; None: by the image's size.
+            font: a TrueType file, for names in scripts that the built-in font lacks.
+
+        Raises:
+            InvalidArgument: no pixels and no path, or the font cannot be read.
+            ImageError: the file has gone or changed.
+        """
+        texts = [
+            " ".join(([self._names[cls]] if labels else []) + ([f"{score:.2f}"] if conf else []))
+            for score, cls in zip(self.conf.tolist(), self.cls.tolist(), strict=True)
+        ]
+        return drawing.draw_boxes(
+            self.orig_img, self.xyxy, self.cls, texts, line_width=line_width, font_size=font_size, font=font
+        )
+
+    def save(self, path: str | Path, **plot: Any) -> Path:
+        """Writes `plot(**plot)` as a picture; the suffix says the format (.jpg, .png, .webp, .bmp).
+
+        Raises:
+            ImageError: a suffix that is no picture format, or the file cannot be written.
+        """
+        return images.save(self.plot(**plot), path)
+
+    def save_txt(self, path: str | Path, *, save_conf: bool = False) -> Path:
+        """Writes one line per row: class id, centre x, centre y, width, height as fractions of the image.
+
+        An existing file is replaced; no detections make an empty file.
+
+        Args:
+            path: the file.
+            save_conf: add the score at the end of each line.
+        """
+        lines = []
+        for box, conf, cls in zip(self.boxes.xywhn.tolist(), self.conf.tolist(), self.cls.tolist(), strict=True):
+            columns = [str(cls), *(f"{side:.6f}" for side in box)]
+            lines.append(" ".join(columns + ([f"{conf:.6f}"] if save_conf else [])))
+        file = Path(path)
+        file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        return file
+
+
+def _rebuild(xyxy: FloatArray, conf: FloatArray, cls: IntArray, options: dict[str, Any]) -> Detections:
+    return Detections(xyxy, conf, cls, **options)
+
+
+def _class_ids(cls: npt.ArrayLike) -> IntArray:
+    """`cls` as a new int32 array; whole numbers in a float array are taken."""
+    ids = np.array(cls)
+    if ids.size == 0:
+        return np.zeros(ids.shape, dtype=np.int32)
+    if not np.issubdtype(ids.dtype, np.integer) and not (
+        np.issubdtype(ids.dtype, np.floating) and np.isfinite(ids).all() and (ids == np.trunc(ids)).all()
+    ):
+        raise InvalidType(f"detections: expected integral class ids, got dtype {ids.dtype}")
+    return ids.astype(np.int32)
+
+
+def _rows(index: Any, count: int) -> slice | npt.NDArray[Any]:
+    """What selects rows and keeps the row axis, from an int, slice, mask or index array."""
+    if isinstance(index, slice):
+        return index
+    if isinstance(index, int | np.integer) and not isinstance(index, bool | np.bool_):
+        row = int(index)
+        if not -count <= row < count:
+            raise IndexError(f"row {row} of {count} detections")
+        row %= count
+        return slice(row, row + 1)
+    rows = np.asarray(index)
+    if rows.size == 0 and rows.dtype != np.bool_:
+        rows = rows.astype(np.intp)
+    if rows.ndim == 0:
+        return _rows(rows.item(), count) if np.issubdtype(rows.dtype, np.integer) else _refuse_index(index)
+    if rows.ndim != 1 or not (rows.dtype == np.bool_ or np.issubdtype(rows.dtype, np.integer)):
+        return _refuse_index(index)
+    if rows.dtype == np.bool_ and len(rows) != count:
+        raise IndexError(f"a mask of {len(rows)} for {count} detections")
+    return rows
+
+
+def _refuse_index(index: object) -> slice:
+    raise IndexError(f"expected an int, a slice, a bool mask [K] or an index array, got {index!r:.60}")

@@ -1,0 +1,97 @@
+"""Prints pytest-benchmark's JSON as a Markdown table: each case of swiftdet beside each peer's.
+
+A benchmark takes part when its `benchmark.extra_info` holds, set before the timed call,
+
+    {"case": "letterbox 1920x1080 -> 640x640", "side": "swiftdet" | "<name of the peer>", "bound": 0.33 | None}
+
+Sides with the same case are paired. `bound` is the largest ratio of the medians that we promise, on the side swiftdet.
+
+Usage: python tools/benchmark_table.py RESULT.json
+Exit code 1 when a bound is exceeded or a side is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+OURS = "swiftdet"
+HEADER = """\
+| case | swiftdet, median ms (p25 to p75) | peer | peer, median ms (p25 to p75) | ratio | bound | |
+| --- | ---: | --- | ---: | ---: | ---: | --- |"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One side of one case; times in ms."""
+
+    side: str
+    median: float
+    q1: float
+    q3: float
+    bound: float | None
+
+    def __str__(self) -> str:
+        """`1.23 (1.20 to 1.31)`."""
+        return f"{self.median:.3g} ({self.q1:.3g} to {self.q3:.3g})"
+
+
+def by_case(result: dict[str, Any]) -> dict[str, list[Measured]]:
+    """The measured sides of each case, cases in the order of the run."""
+    cases: dict[str, list[Measured]] = {}
+    for benchmark in result["benchmarks"]:
+        info, stats = benchmark["extra_info"], benchmark["stats"]
+        if "case" in info:
+            times = (1e3 * stats[key] for key in ("median", "q1", "q3"))
+            cases.setdefault(info["case"], []).append(Measured(info["side"], *times, info.get("bound")))
+    return cases
+
+
+def rows(cases: dict[str, list[Measured]]) -> tuple[list[str], bool]:
+    """Lines of the table, and whether every case is paired and within its bound."""
+    lines, good = [], True
+    for case, sides in cases.items():
+        ours = next((m for m in sides if m.side == OURS), None)
+        peers = [m for m in sides if m.side != OURS]
+        if ours is None or not peers:
+            lines.append(f"| {case} | {ours or '-'} | {peers[0].side if peers else '-'} | - | - | - | one side only |")
+            good = False
+            continue
+        for peer in peers:
+            ratio = ours.median / peer.median
+            kept = ours.bound is None or ratio <= ours.bound
+            good &= kept
+            bound = "" if ours.bound is None else f"{ours.bound:g}"
+            verdict = "" if ours.bound is None else ("met" if kept else "**missed**")
+            lines.append(f"| {case} | {ours} | {peer.side} | {peer} | {ratio:.2f} | {bound} | {verdict} |")
+    return lines, good
+
+
+def provenance(result: dict[str, Any]) -> str:
+    """Where and when the figures were made."""
+    machine, commit = result["machine_info"], result["commit_info"]
+    cpu = machine.get("cpu", {})
+    dirty = " with changes" if commit.get("dirty") else ""
+    return (
+        f"{cpu.get('brand_raw', machine['machine'])}, {cpu.get('count', '?')} logical processors; "
+        f"{machine['system']} {machine['release']}; Python {machine['python_version']}; "
+        f"commit {str(commit.get('id'))[:10]}{dirty}; {result['datetime'][:19]} UTC."
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the table."""
+    if len(arguments) != 1:
+        print(__doc__, file=sys.stderr)
+        return 2
+    result = json.loads(Path(arguments[0]).read_text())
+    lines, good = rows(by_case(result))
+    print(HEADER, *lines, "", provenance(result), sep="\n")
+    return 0 if good and lines else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
