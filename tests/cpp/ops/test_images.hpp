@@ -12,7 +12,7 @@
 
 #include "swiftdet/base/image_view.hpp"
 
-namespace swiftdet::test {
+namespace swiftdet::testing {
 
 /// Packed image of seeded random pixels, in a buffer of exactly its size.
 class RandomImage {
@@ -72,4 +72,4 @@ class GuardedImage {
   std::size_t length_ = 0;
 };
 
-}  // namespace swiftdet::test
+}  // namespace swiftdet::testing

@@ -18,9 +18,9 @@ using swiftdet::MutableImageView;
 using swiftdet::Size;
 using swiftdet::cpu::Isa;
 using swiftdet::ops::Interpolation;
-using swiftdet::test::GuardedImage;
-using swiftdet::test::GuardedSide;
-using swiftdet::test::RandomImage;
+using swiftdet::testing::GuardedImage;
+using swiftdet::testing::GuardedSide;
+using swiftdet::testing::RandomImage;
 
 std::vector<std::uint8_t> resized(const ImageView& source, Size size, Interpolation interpolation, Isa isa) {
   const auto row = static_cast<std::size_t>(size.width) * static_cast<std::size_t>(source.channels);
