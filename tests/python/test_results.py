@@ -28,7 +28,7 @@ def make(**changes):
 
 
 def pickled(found):
-    return pickle.loads(pickle.dumps(found))  # noqa: S301 - our own bytes
+    return pickle.loads(pickle.dumps(found))
 
 
 def empty(**changes):
@@ -135,6 +135,7 @@ class TestImmutability:
     def test_survives_copying(self, through):
         found = make(path="a.jpg", speed={"inference": 2.5}, truncated=4, note="rotated")
         twin = through(found)
+        assert through(make(orig_img=np.ones((100, 200, 3), np.uint8))).orig_img.all()
         assert np.array_equal(twin.xyxy, found.xyxy)
         assert np.array_equal(twin.cls, found.cls)
         assert (twin.path, twin.speed, twin.truncated, twin.note, twin.names, twin.orig_shape) == (
