@@ -102,7 +102,8 @@ class Boxes:
     def __getitem__(self, index: Any) -> Boxes:
         """The boxes at an int, slice, mask or index array; always a `Boxes`, also for one."""
         rows = _rows(index, len(self))
-        return Boxes(self._xyxy[rows], self._conf[rows], self._cls[rows], self._orig_shape)
+        parts = (_frozen(column[rows]) for column in (self._xyxy, self._conf, self._cls))
+        return Boxes(*parts, self._orig_shape)
 
     def __iter__(self) -> Iterator[Boxes]:
         return (self[i] for i in range(len(self)))

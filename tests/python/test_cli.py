@@ -412,16 +412,15 @@ class TestModels:
 
     def test_file(self, folder, run, monkeypatch):
         (folder / "m.onnx").write_bytes(b"model")
-        described = {
-            "family": "yolov7",
-            "head": {"layout": "rows", "strides": [8, 16]},
-            "names": [f"c{k}" for k in range(80)],
-        }
+        spec = {"family": "yolov7", "head": {"layout": "rows", "strides": [8, 16], "anchors": []}, "version": 1}
+        described = {"path": "m.onnx", "family": "yolov7", "names": [f"c{k}" for k in range(80)], "spec": spec}
         monkeypatch.setattr(models, "describe_file", lambda _: described)
         code, out, err = run("models", "m.onnx")
         assert (code, err) == (0, "")
-        assert "head.layout   rows" in out
-        assert "(80 in all)" in out
+        rows = dict(line.split(maxsplit=1) for line in out.splitlines())
+        assert list(rows) == ["file", "family", "names", "head.layout", "head.strides", "version"]
+        assert rows["head.strides"].strip() == "8, 16"
+        assert "(80 in all)" in rows["names"]
         assert json.loads(run("models", "m.onnx", "--json")[1]) == described
 
     @pytest.mark.parametrize("name", ["gone.onnx", "some/folder/yolov7"])

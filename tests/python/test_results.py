@@ -114,8 +114,9 @@ class TestImmutability:
 
     def test_box_arrays_are_read_only(self):
         for name in ("xyxy", "xywh", "xyxyn", "xywhn", "conf", "cls", "data"):
-            with pytest.raises(ValueError, match="read-only"):
-                getattr(make().boxes, name)[0] = 0
+            for boxes in (make().boxes, make().boxes[[0, 1]], make().boxes[np.array([True, False, True])]):
+                with pytest.raises(ValueError, match="read-only"):
+                    getattr(boxes, name)[0] = 0
 
     def test_attributes_cannot_be_set(self):
         found = make()

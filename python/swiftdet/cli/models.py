@@ -122,7 +122,9 @@ def _show_file(path: Path, *, as_json: bool) -> None:
     if as_json:
         output.print_json(description)
         return
-    _print_pairs([("file", str(path)), *_flat(description)])
+    # One level less for people: the description repeats what matters most of its spec.
+    rows = _flat({"file": str(path), **description, **description.get("spec", {})})
+    _print_pairs([(key, text) for key, text in rows if text and not key.startswith(("path", "spec."))])
 
 
 def _flat(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
