@@ -1,9 +1,11 @@
 """The command line, with a detector of our own in place of the real one, at `swiftdet.cli.predict.open_detector`."""
 
 import hashlib
+import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,6 +13,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 from PIL import Image as PilImage
+from rich.console import Console
 
 from swiftdet import images
 from swiftdet.cli import arguments, main, models, output
@@ -264,7 +267,25 @@ class TestPredict:
         assert (code, out, opened) == (1, "", [])
         assert error_line(err) == "gone.jpg: no such file or folder"
 
-    def test_note_is_shown(self, opened, folder, run):
+    def test_tables_and_progress_on_a_terminal(self, run, monkeypatch):
+        screen = io.StringIO()
+
+        def console(**_):
+            return Console(file=screen, force_terminal=True, width=60, highlight=False)
+
+        monkeypatch.setattr(output, "console", console)
+        code, out, err = run("predict", ".", "--model", "m")
+        assert (code, err) == (0, "")
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+        assert "wide.jpg 40x30: 1 person, 1 [red]bus\n" in text
+        assert re.search(r"\[red\]bus +0\.500 +0\.0 +0\.0 +5\.0 +5\.0", text)
+        assert re.search(r"detecting .* 1/2", text)
+        assert out == "2 images, 3 objects, 4.0 ms per image\n"
+
+    def test_no_progress_beside_json_in_a_pipe(self, run):
+        assert run("predict", ".", "--model", "m", "--json")[2] == ""
+
+    def test_note_is_shown(self, run):
         exif = PilImage.Exif()
         exif[0x0112] = 6
         PilImage.new("RGB", (40, 30)).save("turned.jpg", exif=exif)
@@ -391,16 +412,15 @@ class TestModels:
 
     def test_file(self, folder, run, monkeypatch):
         (folder / "m.onnx").write_bytes(b"model")
-        described = {
-            "family": "yolov7",
-            "head": {"layout": "rows", "strides": [8, 16]},
-            "names": [f"c{k}" for k in range(80)],
-        }
+        spec = {"family": "yolov7", "head": {"layout": "rows", "strides": [8, 16], "anchors": []}, "version": 1}
+        described = {"path": "m.onnx", "family": "yolov7", "names": [f"c{k}" for k in range(80)], "spec": spec}
         monkeypatch.setattr(models, "describe_file", lambda _: described)
         code, out, err = run("models", "m.onnx")
         assert (code, err) == (0, "")
-        assert "head.layout   rows" in out
-        assert "(80 in all)" in out
+        rows = dict(line.split(maxsplit=1) for line in out.splitlines())
+        assert list(rows) == ["file", "family", "names", "head.layout", "head.strides", "version"]
+        assert rows["head.strides"].strip() == "8, 16"
+        assert "(80 in all)" in rows["names"]
         assert json.loads(run("models", "m.onnx", "--json")[1]) == described
 
     @pytest.mark.parametrize("name", ["gone.onnx", "some/folder/yolov7"])

@@ -84,6 +84,7 @@ def test_forced_instruction_set(monkeypatch):
     check = by_name(doctor.run_checks())["instruction set"]
     assert check.status == "warn"
     assert "unset" in check.fix
+    assert by_name(doctor.run_checks())["environment"].detail.startswith("SWIFTDET_FORCE_ISA=scalar")
 
 
 @pytest.mark.usefixtures("healthy")
@@ -132,4 +133,4 @@ def test_installed_does_not_import():
     sys.modules.pop("tensorrt", None)
     assert doctor._installed("no_such_package_here") is None
     assert doctor._installed("numpy") == np.__version__
-    assert doctor._installed("json") == "installed, version unknown"
+    assert doctor._installed("json") == "of unknown version"

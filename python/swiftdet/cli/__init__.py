@@ -20,7 +20,7 @@ from swiftdet.cli.predict import predict as _predict
 
 __all__ = ["main"]
 
-# Typer carries Click inside itself since 0.16 or so and depends on it before: this base class is the one of
+# Newer releases of Typer carry Click inside themselves, older ones depend on it; this base class is that of
 # whichever is in use, and has format_message().
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
