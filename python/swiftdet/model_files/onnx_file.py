@@ -60,7 +60,7 @@ class OnnxFile:
         graph = self.proto.graph
         nodes = list(graph.node)
         producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-        half = {v.name for v in graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
+        types = {v.name: v.type.SerializeToString() for v in graph.value_info}
         kept, needed, queue = set[int](), set(outputs), list(outputs)
         while queue:
             name = queue.pop()
@@ -82,8 +82,10 @@ class OnnxFile:
         _drop(graph.value_info, [v.name not in produced or v.name in outputs for v in graph.value_info])
         del graph.output[:]
         for name in outputs:
-            kind = onnx.TensorProto.FLOAT16 if name in half else onnx.TensorProto.FLOAT
-            graph.output.add(name=name).type.tensor_type.elem_type = kind
+            declared = graph.output.add(name=name).type
+            declared.tensor_type.elem_type = onnx.TensorProto.FLOAT
+            if name in types:  # else without a shape, which engines infer
+                declared.ParseFromString(types[name])
         domains = {"", *(node.domain for node in nodes), *(f.domain for f in self.proto.functions)}
         domains |= {node.domain for f in self.proto.functions for node in f.node}
         _drop(self.proto.opset_import, [o.domain not in domains for o in self.proto.opset_import])
