@@ -45,7 +45,11 @@ def spec_of(folder: Path, layout: str, *, build: dict | None = None, **options) 
 EXPECTED = {
     "yolov7-grid": ("yolov7", {"layout": "rows", "has_objectness": True, "outputs": ("output",)}, LETTERBOX),
     "yolov5-with-raw": ("ultralytics", {"layout": "rows", "has_objectness": True, "outputs": ("output",)}, LETTERBOX),
-    "yolov7-raw": ("yolov7", {"layout": "anchor_maps", "anchors": ANCHORS["yolov7"], "strides": (8, 16, 32)}, LETTERBOX),
+    "yolov7-raw": (
+        "yolov7",
+        {"layout": "anchor_maps", "anchors": ANCHORS["yolov7"], "strides": (8, 16, 32)},
+        LETTERBOX,
+    ),
     "yolov7-raw-flat": ("yolov7", {"layout": "anchor_maps", "anchors": ANCHORS["yolov7"]}, LETTERBOX),
     "yolov7-zoo": ("yolov7", {"layout": "anchor_maps", "outputs": ("p3", "p4", "p5")}, LETTERBOX),
     "yolov7x-raw": ("yolov7", {"layout": "anchor_maps", "anchors": ANCHORS["yolov7"]}, LETTERBOX),
@@ -63,7 +67,11 @@ EXPECTED = {
         },
         STRETCH,
     ),
-    "damo-benchmark": ("damo-yolo", {"layout": "distribution_maps", "reg_max": 16, "scores_are_logits": False}, STRETCH),
+    "damo-benchmark": (
+        "damo-yolo",
+        {"layout": "distribution_maps", "reg_max": 16, "scores_are_logits": False},
+        STRETCH,
+    ),
     "ultralytics-columns": ("ultralytics", {"layout": "columns", "box_format": "cxcywh"}, LETTERBOX),
 }
 
@@ -310,7 +318,10 @@ def test_what_is_no_detector_is_named(tmp_path, layout, words):
         (((1, 300, 80), (1, 300, 4)), "300 predictions: neither one nor three per cell"),
         (((1, 300, 84),), "neither one nor three predictions per cell"),
         (((1, 1), (1, 100, 4), (1, 100), (1, 100)), "detections after a suppression"),
-        (((1, 80, 80, 80), (1, 80, 40, 40), (1, 80, 20, 20), (1, 4, 80, 80), (1, 4, 40, 40), (1, 4, 20, 20)), "channels"),
+        (
+            ((1, 80, 80, 80), (1, 80, 40, 40), (1, 80, 20, 20), (1, 4, 80, 80), (1, 4, 40, 40), (1, 4, 20, 20)),
+            "channels",
+        ),
         (((1, 25200, 5),), "box, objectness and a class need 6"),
         (((1, 4, 8400),), "a box and a class need 5"),
         (((1, 3, 80, 80, 85), (1, 3, 40, 40, 85), (1, 3, 20, 20, 84)), "disagree about the values per anchor"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 _SMALL_CONSTANT = 64
+_TYPE_NAMES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _EXPORT_ADVICE = "export the network without it, or ask the exporter for plain ONNX operators"
 
@@ -140,7 +141,7 @@ class OnnxFile:
             weights=b"",
             sha256=self._digest,
             image_input=InputInfo(
-                image.name, _dimensions(tensor_type), onnx.TensorProto.DataType.Name(tensor_type.elem_type).lower()
+                image.name, _dimensions(tensor_type), _TYPE_NAMES.get(tensor_type.elem_type, "of an unknown type")
             ),
             graph=_view(self.proto) if self._changed else self.graph,
             metadata=self.metadata,
@@ -193,6 +194,7 @@ def read_onnx(path: Path) -> OnnxFile:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
+        _check_strings(proto)
         changed = _load_external_data(proto, path, len(data), digest)
         if not proto.graph.node or not proto.graph.output:
             raise ModelError(
@@ -206,6 +208,23 @@ def read_onnx(path: Path) -> OnnxFile:
             f"model {path}: not an ONNX model, or a truncated one ({len(data)} bytes, {e}); export or download it again"
         ) from e
     return OnnxFile(path, proto, graph, metadata, b"" if changed else data, digest.hexdigest(), changed)
+
+
+def _check_strings(proto: onnx.ModelProto) -> None:
+    """Raises UnicodeDecodeError where a string is not UTF-8; protobuf would hand it out as bytes."""
+    graph = proto.graph
+    strings: list[str | bytes] = [opset.domain for opset in proto.opset_import]
+    strings += [value for entry in proto.metadata_props for value in (entry.key, entry.value)]
+    strings += [
+        item.name for items in (graph.initializer, graph.input, graph.output, graph.value_info) for item in items
+    ]
+    for node in graph.node:
+        strings += [node.op_type, node.domain, node.name, *node.input, *node.output]
+        strings += [attribute.name for attribute in node.attribute]
+    strings += [v for tensor in _all_tensors(proto) for entry in tensor.external_data for v in (entry.key, entry.value)]
+    for value in strings:
+        if isinstance(value, bytes):
+            value.decode("utf-8")
 
 
 def _load_external_data(proto: onnx.ModelProto, path: Path, model_bytes: int, digest: hashlib._Hash) -> bool:
