@@ -239,7 +239,7 @@ def _input_shape(file: ModelFile, asked: tuple[int, int] | None, otherwise: tupl
             "export the model for that size"
         )
     spec = file.metadata.spec
-    if spec is not None and asked is None and wanted != spec.imgsz:
+    if spec is not None and wanted != spec.imgsz and (asked is None or not _size_is_free(file)):
         raise ModelError(f"{found}, but its description says {spec.imgsz[0]}x{spec.imgsz[1]}; export it again")
     if asked is not None and _size_is_free(file):
         _check_multiple(asked, spec.stride if spec is not None else file.metadata.stride or 32)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 _SMALL_CONSTANT = 64
+_TYPE_NAMES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _EXPORT_ADVICE = "export the network without it, or ask the exporter for plain ONNX operators"
 
@@ -60,7 +61,7 @@ class OnnxFile:
         graph = self.proto.graph
         nodes = list(graph.node)
         producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-        half = {v.name for v in graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
+        types = {v.name: v.type.SerializeToString() for v in graph.value_info}
         kept, needed, queue = set[int](), set(outputs), list(outputs)
         while queue:
             name = queue.pop()
@@ -82,8 +83,10 @@ class OnnxFile:
         _drop(graph.value_info, [v.name not in produced or v.name in outputs for v in graph.value_info])
         del graph.output[:]
         for name in outputs:
-            kind = onnx.TensorProto.FLOAT16 if name in half else onnx.TensorProto.FLOAT
-            graph.output.add(name=name).type.tensor_type.elem_type = kind
+            declared = graph.output.add(name=name).type
+            declared.tensor_type.elem_type = onnx.TensorProto.FLOAT
+            if name in types:  # else without a shape, which engines infer
+                declared.ParseFromString(types[name])
         domains = {"", *(node.domain for node in nodes), *(f.domain for f in self.proto.functions)}
         domains |= {node.domain for f in self.proto.functions for node in f.node}
         _drop(self.proto.opset_import, [o.domain not in domains for o in self.proto.opset_import])
@@ -138,7 +141,7 @@ class OnnxFile:
             weights=b"",
             sha256=self._digest,
             image_input=InputInfo(
-                image.name, _dimensions(tensor_type), onnx.TensorProto.DataType.Name(tensor_type.elem_type).lower()
+                image.name, _dimensions(tensor_type), _TYPE_NAMES.get(tensor_type.elem_type, "of an unknown type")
             ),
             graph=_view(self.proto) if self._changed else self.graph,
             metadata=self.metadata,
@@ -191,6 +194,7 @@ def read_onnx(path: Path) -> OnnxFile:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
+        _check_strings(proto)
         changed = _load_external_data(proto, path, len(data), digest)
         if not proto.graph.node or not proto.graph.output:
             raise ModelError(
@@ -204,6 +208,23 @@ def read_onnx(path: Path) -> OnnxFile:
             f"model {path}: not an ONNX model, or a truncated one ({len(data)} bytes, {e}); export or download it again"
         ) from e
     return OnnxFile(path, proto, graph, metadata, b"" if changed else data, digest.hexdigest(), changed)
+
+
+def _check_strings(proto: onnx.ModelProto) -> None:
+    """Raises UnicodeDecodeError where a string is not UTF-8; protobuf would hand it out as bytes."""
+    graph = proto.graph
+    strings: list[str | bytes] = [opset.domain for opset in proto.opset_import]
+    strings += [value for entry in proto.metadata_props for value in (entry.key, entry.value)]
+    strings += [
+        item.name for items in (graph.initializer, graph.input, graph.output, graph.value_info) for item in items
+    ]
+    for node in graph.node:
+        strings += [node.op_type, node.domain, node.name, *node.input, *node.output]
+        strings += [attribute.name for attribute in node.attribute]
+    strings += [v for tensor in _all_tensors(proto) for entry in tensor.external_data for v in (entry.key, entry.value)]
+    for value in strings:
+        if isinstance(value, bytes):
+            value.decode("utf-8")
 
 
 def _load_external_data(proto: onnx.ModelProto, path: Path, model_bytes: int, digest: hashlib._Hash) -> bool:
