@@ -18,7 +18,6 @@ import typer
 from rich.console import Console
 
 import swiftdet
-from swiftdet import _core
 from swiftdet.errors import InvalidArgument, InvalidType, SwiftdetError
 
 
@@ -105,7 +104,7 @@ def provenance() -> dict[str, Any]:
     return {
         "created": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         "swiftdet": swiftdet.__version__,
-        "build": _core.build_config(),
+        "build": swiftdet.build_config(),
         "python": platform.python_version(),
         "platform": platform.platform(),
     }

@@ -9,8 +9,8 @@
 #include <thread>
 #include <utility>
 
+#include "detector/session_pool.hpp"
 #include "ops/image_checks.hpp"
-#include "session_pool.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/nms.hpp"
 
@@ -121,8 +121,9 @@ struct Detector::State {
     session.first_image = first;
     session.image_count = std::min(static_cast<std::size_t>(session.batch), images.size() - first);
     for (std::size_t i = 0; i < session.image_count; ++i) {
-      session.metas[i] = session.letterbox.run(images[first + i].view, images[first + i].order, config.preprocess,
-                                               session.network_size, input.data + static_cast<std::int64_t>(i) * image_volume);
+      session.metas[i] =
+          session.letterbox.run(images[first + i].view, images[first + i].order, config.preprocess,
+                                session.network_size, input.data + static_cast<std::int64_t>(i) * image_volume);
     }
     session.started = Clock::now();
     session.preprocess_ms = milliseconds(session.started - begin);
@@ -150,7 +151,8 @@ struct Detector::State {
     }
   }
 
-  void postprocess(Session& session, int item, Size source, const CallOptions& options, DetectionsBuffer& result) const {
+  void postprocess(Session& session, int item, Size source, const CallOptions& options,
+                   DetectionsBuffer& result) const {
     ops::Candidates& candidates = session.candidates;
     session.decoder.run(session.raw_outputs, item,
                         {.conf_threshold = options.conf,
@@ -176,9 +178,9 @@ struct Detector::State {
       for (std::size_t k = 0; k < kept; ++k) emit(k);
       result.truncated += kept < candidates.size() ? 1 : 0;
     } else {
-      const auto kept = session.nms.run(candidates, {.iou_threshold = options.iou,
-                                                     .class_agnostic = options.class_agnostic,
-                                                     .max_det = options.max_det});
+      const auto kept = session.nms.run(
+          candidates,
+          {.iou_threshold = options.iou, .class_agnostic = options.class_agnostic, .max_det = options.max_det});
       for (const std::int32_t k : kept) emit(static_cast<std::size_t>(k));
       result.truncated += session.nms.truncated() ? 1 : 0;
     }
