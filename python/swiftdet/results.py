@@ -159,9 +159,9 @@ class Detections:
         xyxy, conf, classes, truncated, times = core
         self = cls.__new__(cls)
         self._fill(
-            xyxy=_frozen(xyxy),
-            conf=_frozen(conf),
-            cls=_frozen(classes),
+            xyxy=frozen(xyxy),
+            conf=frozen(conf),
+            cls=frozen(classes),
             _names=names,
             _orig_shape=image.size,
             path=image.path,
