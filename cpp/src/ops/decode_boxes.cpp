@@ -42,8 +42,8 @@ void decode_anchor_maps(std::span<const TensorView> outputs, std::int64_t image,
     const std::int32_t shape = within / level.cells();
     const std::int32_t cell = within % level.cells();
     const std::ptrdiff_t step = level.interleaved ? 1 : level.cells();
-    const float* const v = item(outputs[index], image) +
-                           (level.interleaved ? within * values : shape * values * level.cells() + cell);
+    const float* const v =
+        item(outputs[index], image) + (level.interleaved ? within * values : shape * values * level.cells() + cell);
     const auto& anchor = head.anchors[index * static_cast<std::size_t>(per_cell) + static_cast<std::size_t>(shape)];
     boxes[i] = box_from_anchor(v[0], v[step], v[2 * step], v[3 * step], static_cast<float>(cell % level.width),
                                static_cast<float>(cell / level.width), static_cast<float>(head.strides[index]),
@@ -92,13 +92,10 @@ void BoxDecoder::decode(std::span<const TensorView> outputs, std::int64_t image,
       return decode_plain(item(outputs[0], image), outputs[0].shape[2], 1, head.box_format, anchors, boxes);
     case HeadLayout::kColumns:
       return decode_plain(item(outputs[0], image), 1, geometry.predictions, head.box_format, anchors, boxes);
-    case HeadLayout::kScoresBoxes:
-      return decode_plain(item(outputs[1], image), 4, 1, head.box_format, anchors, boxes);
-    case HeadLayout::kDetections:
-      return decode_plain(item(outputs[0], image), 6, 1, BoxFormat::kXyxy, anchors, boxes);
+    case HeadLayout::kScoresBoxes: return decode_plain(item(outputs[1], image), 4, 1, head.box_format, anchors, boxes);
+    case HeadLayout::kDetections: return decode_plain(item(outputs[0], image), 6, 1, BoxFormat::kXyxy, anchors, boxes);
     case HeadLayout::kAnchorMaps: return decode_anchor_maps(outputs, image, head, geometry, anchors, boxes);
-    case HeadLayout::kDistributionMaps:
-      return decode_distributions(outputs, image, head, geometry, anchors, boxes);
+    case HeadLayout::kDistributionMaps: return decode_distributions(outputs, image, head, geometry, anchors, boxes);
   }
 }
 
