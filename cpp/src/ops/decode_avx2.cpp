@@ -27,10 +27,11 @@ std::int32_t find_above(const float* x, std::int32_t n, float threshold, std::in
   std::int32_t i = 0;
   // Four vectors under one test: most are empty.
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    const __m256 m0 = _mm256_cmp_ps(_mm256_loadu_ps(x + i), t, _CMP_GT_OQ);
-    const __m256 m1 = _mm256_cmp_ps(_mm256_loadu_ps(x + i + kLanes), t, _CMP_GT_OQ);
-    const __m256 m2 = _mm256_cmp_ps(_mm256_loadu_ps(x + i + 2 * kLanes), t, _CMP_GT_OQ);
-    const __m256 m3 = _mm256_cmp_ps(_mm256_loadu_ps(x + i + 3 * kLanes), t, _CMP_GT_OQ);
+    const float* const p = x + i;
+    const __m256 m0 = _mm256_cmp_ps(_mm256_loadu_ps(p), t, _CMP_GT_OQ);
+    const __m256 m1 = _mm256_cmp_ps(_mm256_loadu_ps(p + 8), t, _CMP_GT_OQ);
+    const __m256 m2 = _mm256_cmp_ps(_mm256_loadu_ps(p + 16), t, _CMP_GT_OQ);
+    const __m256 m3 = _mm256_cmp_ps(_mm256_loadu_ps(p + 24), t, _CMP_GT_OQ);
     const __m256 any = _mm256_or_ps(_mm256_or_ps(m0, m1), _mm256_or_ps(m2, m3));
     if (_mm256_testz_ps(any, any) != 0) continue;
     const unsigned mask =
