@@ -4,15 +4,15 @@
 
 Needs ultralytics, torch and torchvision beside swiftdet (torchvision is imported, so ultralytics uses its NMS).
 
-Each side gets what it natively takes: swiftdet a NumPy view of the network's output, ultralytics a torch tensor. For the
-YOLOv7 output [1, 25200, 85] ultralytics' function has no objectness, so it is given [1, 84, 25200] with the product
-objectness * class already taken (outside the clock): it starts from less work than swiftdet. Timed are
+Each side gets what it natively takes: swiftdet a NumPy view of the network's output, ultralytics a torch tensor. For
+the YOLOv7 output [1, 25200, 85] ultralytics' function has no objectness, so it is given [1, 84, 25200] with the
+product objectness * class already taken (outside the clock): it starts from less work than swiftdet. Timed are
 `ops.decode` + `ops.nms` against one call of `non_max_suppression`; the survivors of both are compared first. The 300
 best are asked for; swiftdet stops its NMS there, ultralytics cuts afterwards.
 
-swiftdet uses one thread; ultralytics is timed with one thread and with torch's default, and the faster counts. Times are
-medians; the sides take turns of a few calls, so both find their input in the caches. The bound of 0.10 is the project's
-for the evaluation setting; at 0.25 there is little but reading the input left to save.
+swiftdet uses one thread; ultralytics is timed with one thread and with torch's default, and the faster counts. Times
+are medians; the sides take turns of a few calls, so both find their input in the caches. The bound of 0.10 is the
+project's for the evaluation setting; at 0.25 there is little but reading the input left to save.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ def test_postprocess(benchmark, make, conf, iou, multi_label, candidates, bound)
         return boxes[keep], scores[keep], classes[keep]
 
     def theirs(max_det=MAX_DET):
-        return ultralytics_nms.non_max_suppression(
-            tensor, conf, iou, multi_label=multi_label, max_det=max_det, nc=80
-        )[0]
+        return ultralytics_nms.non_max_suppression(tensor, conf, iou, multi_label=multi_label, max_det=max_det, nc=80)[
+            0
+        ]
 
     count = len(decode([output], head, conf, multi_label=multi_label)[1])
     assert candidates[0] <= count <= candidates[1]

@@ -7,20 +7,21 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import swiftdet.errors as errors
+from swiftdet import errors
 from swiftdet.ops import decode
 from swiftdet.spec import Head, ModelSpec, Preprocess
 
 F = np.float32
 ANCHORS = ((12, 16), (19, 36), (40, 28), (36, 75), (76, 55), (72, 146), (142, 110), (192, 243), (459, 401))
 
-# --- an independent decode -------------------------------------------------------------------------------------------
+# --- an independent decode ----------------------------------------------------------------------------------
 
 
 def sigmoid(x):
@@ -47,12 +48,10 @@ def reference_predictions(outputs, head, image):
         boxes, scores, objects = [], [], []
         per_cell = len(head.anchors) // len(head.strides)
         for level, (output, stride) in enumerate(zip(outputs, head.strides, strict=True)):
-            if output.ndim == 3:
-                h, w = output.shape[1:]
-                output = output.reshape(per_cell, 5 + c, h, w).transpose(0, 2, 3, 1)
-            h, w = output.shape[1:3]
+            h, w = output.shape[-2:] if output.ndim == 3 else output.shape[1:3]
+            cells = output.reshape(per_cell, 5 + c, h, w).transpose(0, 2, 3, 1) if output.ndim == 3 else output
             y, x = np.mgrid[:h, :w]
-            s = sigmoid(output)
+            s = sigmoid(cells)
             anchor = np.array(head.anchors)[level * per_cell : (level + 1) * per_cell].reshape(-1, 1, 1, 2)
             centre = (2 * s[..., :2] - 0.5 + np.stack([x, y], -1)) * stride
             size = (2 * s[..., 2:4]) ** 2 * anchor
@@ -85,9 +84,7 @@ def corners(values, head):
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def reference_decode(
-    outputs, head, conf, *, multi_label=False, classes=None, max_candidates=30000, image=0
-):
+def reference_decode(outputs, head, conf, *, multi_label=False, classes=None, max_candidates=30000, image=0):
     """Boxes, scores, classes and prediction indices by the documented rule."""
     conf = F(conf)
     if head.layout == "detections":
@@ -117,7 +114,7 @@ def reference_decode(
     return boxes[hit[order]], score[order], cls[order].astype(np.int32), hit[order]
 
 
-# --- heads and seeded outputs ----------------------------------------------------------------------------------------
+# --- heads and seeded outputs -------------------------------------------------------------------------------
 
 
 def head_of(name, c=5):
@@ -256,7 +253,7 @@ def assert_same(got, expected, head):
     np.testing.assert_allclose(boxes[mine], want_boxes[theirs], rtol=1e-4, atol=1e-3)
 
 
-# --- equality --------------------------------------------------------------------------------------------------------
+# --- equality -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("c", [1, 2, 5, 80])
@@ -362,7 +359,11 @@ def test_non_finite_values_are_dropped(name, multi_label):
 def test_infinite_logits_are_scores_of_one_and_zero():
     logits = np.array([[[np.inf, -np.inf, 0.0]]], dtype=np.float32)
     head = Head(
-        layout="scores_boxes", num_classes=1, outputs=("s", "b"), scores_class_major=True, scores_are_logits=True
+        layout="scores_boxes",
+        num_classes=1,
+        outputs=("s", "b"),
+        scores_class_major=True,
+        scores_are_logits=True,
     )
     assert decode([logits, np.zeros((1, 3, 4), F)], head, 0.0)[1].tolist() == [1.0, 0.5]
 
@@ -370,7 +371,11 @@ def test_infinite_logits_are_scores_of_one_and_zero():
 def test_the_threshold_is_strict_and_exact_in_logit_space():
     x = np.linspace(-12, 12, 20001, dtype=np.float32)
     head = Head(
-        layout="scores_boxes", num_classes=1, outputs=("s", "b"), scores_class_major=True, scores_are_logits=True
+        layout="scores_boxes",
+        num_classes=1,
+        outputs=("s", "b"),
+        scores_class_major=True,
+        scores_are_logits=True,
     )
     outputs = [x.reshape(1, 1, -1), np.zeros((1, x.size, 4), dtype=np.float32)]
     scores = decode(outputs, head, 0.0)[1][::-1]  # our own sigmoid of every x, ascending like x
@@ -391,7 +396,13 @@ def test_decoding_an_encoded_box_returns_it():
         inside = (centre / stride - cell[::-1] + 0.5) / 2
         scale = np.sqrt(size / anchor) / 2
         output = np.full((1, 7, 4, 6), -20.0, dtype=np.float32)
-        output[0, :, cell[0], cell[1]] = [*np.log(inside / (1 - inside)), *np.log(scale / (1 - scale)), 20, -20, 20]
+        output[0, :, cell[0], cell[1]] = [
+            *np.log(inside / (1 - inside)),
+            *np.log(scale / (1 - scale)),
+            20,
+            -20,
+            20,
+        ]
         boxes, scores, classes = decode([output], head, 0.5)
         np.testing.assert_allclose(boxes, [[*(centre - size / 2), *(centre + size / 2)]], rtol=1e-5, atol=1e-3)
         assert scores[0] > 0.999
@@ -448,14 +459,19 @@ def test_empty_outputs_give_empty_results():
 def test_outputs_by_name_and_model_spec():
     head, outputs = make("scores_boxes")
     spec = ModelSpec(
-        family="damo-yolo", names=tuple("abcde"), imgsz=(96, 64), stride=32, preprocess=Preprocess(), head=head
+        family="damo-yolo",
+        names=tuple("abcde"),
+        imgsz=(96, 64),
+        stride=32,
+        preprocess=Preprocess(),
+        head=head,
     )
     named = {"b": outputs[1], "ignored": np.zeros(3), "s": outputs[0]}
     for a, b in zip(decode(named, spec, 0.1), decode(outputs, head, 0.1), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("conf", [-1e-9, 1.0000001, float("nan"), float("inf")])
@@ -512,11 +528,19 @@ def test_refuses_arrays_of_another_kind():
         ("anchor_maps", {"anchors": ANCHORS[:8]}, "same number of"),
         ("anchor_maps", {"anchors": (*ANCHORS[:8], (0, 1))}, "positive and finite"),
         ("anchor_maps", {"strides": (8, 32, 16)}, "ascending"),
-        ("anchor_maps", {"strides": (8, 16, 64)}, "'p5': expected a map of stride 64 that covers the same input"),
+        (
+            "anchor_maps",
+            {"strides": (8, 16, 64)},
+            "'p5': expected a map of stride 64 that covers the same input",
+        ),
         ("distribution_maps", {"reg_max": 16}, r"'r3': expected distances \[N, 68, h, w\]"),
         ("distribution_maps", {"reg_max": 0}, "reg_max must be"),
         ("distribution_maps", {"strides": ()}, "one to eight levels"),
-        ("detections", {"layout": "rows", "num_classes": 80}, r"'o': expected \[N, P, 84\], got \[2, 40, 6\]"),
+        (
+            "detections",
+            {"layout": "rows", "num_classes": 80},
+            r"'o': expected \[N, P, 84\], got \[2, 40, 6\]",
+        ),
         ("rows", {"num_classes": 0}, "num_classes must be"),
     ],
 )
@@ -537,7 +561,7 @@ def test_refuses_swapped_levels_and_batches():
         decode([scores, boxes[:, :-1].copy()], head, 0.25)
 
 
-# --- bodies ----------------------------------------------------------------------------------------------------------
+# --- bodies -------------------------------------------------------------------------------------------------
 
 BODIES = textwrap.dedent(
     """
@@ -565,7 +589,7 @@ def test_forced_scalar_body_is_equal():
     results = {}
     for isa in _core.build_config()["isas"]:
         run = subprocess.run(
-            [sys.executable, "-c", BODIES, os.path.dirname(__file__)],
+            [sys.executable, "-c", BODIES, Path(__file__).parent],
             env={**os.environ, "SWIFTDET_FORCE_ISA": isa},
             capture_output=True,
             text=True,

@@ -114,7 +114,7 @@ TEST_CASE("every body of the inner loops agrees with the scalar one") {
     }
     for (const std::int32_t count : {0, 1, 4, 7, 8, 9, 24, 100}) {
       for (const std::int32_t bins : {2, 8, 17}) {
-        auto logits = random_values(5, static_cast<std::size_t>(200 * bins), 0.0F, 8.0F);
+        auto logits = random_values(5, 200 * static_cast<std::size_t>(bins), 0.0F, 8.0F);
         logits[3] = kInf;
         logits[4] = -kInf;
         logits[5] = std::nanf("");
