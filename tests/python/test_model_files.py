@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -14,10 +13,10 @@ from pathlib import Path
 import make_models
 import numpy as np
 import onnx
-import onnx_oracle
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import onnx_oracle
 from swiftdet import model
 from swiftdet.engines.signature import Port, Signature
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError, SwiftdetError
@@ -171,7 +170,7 @@ def test_a_zoo_name_says_how_to_get_an_export(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["yolov8n", "yolov70", "./yolov7x"])
 def test_other_names_are_missing_files(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="no such file|a name without weights"):
+    with pytest.raises(ModelError, match=r"no such file|a name without weights"):
         model.load(name, inspect=never_inspected)
 
 
@@ -193,19 +192,17 @@ def test_a_size_of_another_type_is_an_invalid_type(tmp_path, imgsz):
 def declared(data: bytes, _weights: bytes = b"", *, input_shape: tuple[int, ...] | None = None) -> Signature:
     """Ports as the file declares them: an engine is not what is tested with damaged files."""
     graph = onnx.load_from_string(data).graph
-    outputs = tuple(
-        Port(o.name, tuple(d.dim_value if d.dim_value else -1 for d in o.type.tensor_type.shape.dim))
-        for o in graph.output
-    )
+    outputs = tuple(Port(o.name, tuple(d.dim_value or -1 for d in o.type.tensor_type.shape.dim)) for o in graph.output)
     return Signature((Port(graph.input[0].name, tuple(input_shape or ())),), outputs)
 
 
-def damaged(data: bytes, rng: random.Random) -> bytes:
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """A truncation, or a copy with 1 to 32 flipped bits."""
     if rng.random() < 0.4:
-        return data[: rng.randrange(len(data))]
+        return data[: rng.integers(len(data))]
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 4, 32))):
-        out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+        out[rng.integers(len(out))] ^= 1 << int(rng.integers(8))
     return bytes(out)
 
 
@@ -220,21 +217,20 @@ def test_damage_is_a_clear_error_or_harmless(tmp_path, layout, count):
             tensor.dims.append(1)
             tensor.raw_data = b"\0" * 4
     data = proto.SerializeToString()
-    rng, path, refused = random.Random(layout), tmp_path / "model.onnx", 0
+    rng, path, refused = np.random.default_rng(len(layout)), tmp_path / "model.onnx", 0
     for _ in range(count):
         path.write_bytes(damaged(data, rng))
         try:
             model.load(path, inspect=declared)
-        except SwiftdetError as e:
+        except SwiftdetError:
             refused += 1
-            assert str(e)
     assert refused > count // 10
 
 
 def test_every_truncation_of_a_small_file_is_refused(tmp_path):
     data = save(tmp_path, "ultralytics-columns").read_bytes()
     path = tmp_path / "cut.onnx"
-    for end in random.Random(3).sample(range(1, len(data) - 200), 60):
+    for end in np.random.default_rng(3).integers(1, len(data) - 200, 60):
         path.write_bytes(data[:end])
         with pytest.raises(ModelError, match="not an ONNX model, or a truncated one"):
             model.load(path, inspect=never_inspected)
@@ -295,7 +291,7 @@ def test_external_data_elsewhere_is_refused_by_name(tmp_path, location):
     (tmp_path / "models").mkdir()
     (tmp_path / "weights.bin").write_bytes(b"\0" * (1 << 20))
     path = with_external_data(tmp_path / "models", location)
-    with pytest.raises(ModelError, match="external data of tensor '.*weight', location .*(inside the|relative to)"):
+    with pytest.raises(ModelError, match=r"external data of tensor '.*weight', location .*(inside the|relative to)"):
         model.load(path, inspect=never_inspected)
 
 
@@ -304,7 +300,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     path = with_external_data(tmp_path / "models")
     (tmp_path / "models/weights.bin").rename(tmp_path / "weights.bin")
     (tmp_path / "models/weights.bin").symlink_to(tmp_path / "weights.bin")
-    with pytest.raises(ModelError, match="location 'weights.bin': a link leads outside"):
+    with pytest.raises(ModelError, match=r"location 'weights.bin': a link leads outside"):
         model.load(path, inspect=never_inspected)
     (tmp_path / "models/weights.bin").unlink()
     (tmp_path / "models/sub").symlink_to(tmp_path)
@@ -517,13 +513,13 @@ def test_an_ir_needs_its_weights(tmp_path, write_ir):
     with pytest.raises(ModelError, match="0 bytes"):
         model.load(path, inspect=never_inspected)
     (tmp_path / "model.bin").unlink()
-    with pytest.raises(ModelError, match="keep model.bin beside it"):
+    with pytest.raises(ModelError, match=r"keep model.bin beside it"):
         model.load(path, inspect=never_inspected)
 
 
 def test_a_damaged_ir_is_a_clear_error_or_harmless(tmp_path, write_ir):
     path = write_ir(tmp_path, make_models.build("ultralytics-columns", size=SIZE))
-    data, rng, refused = path.read_bytes(), random.Random(5), 0
+    data, rng, refused = path.read_bytes(), np.random.default_rng(5), 0
     outputs = (Port("output0", (1, 7, 126)),)
     for _ in range(100):
         path.write_bytes(damaged(data, rng))

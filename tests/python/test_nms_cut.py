@@ -7,10 +7,10 @@ from pathlib import Path
 import make_models
 import numpy as np
 import onnx
-import onnx_oracle
 import pytest
 from onnx import TensorProto, helper
 
+import onnx_oracle
 from swiftdet import engines, model
 from swiftdet.errors import ModelError
 

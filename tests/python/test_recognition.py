@@ -8,10 +8,10 @@ from pathlib import Path
 import make_models
 import numpy as np
 import onnx
-import onnx_oracle
 import pytest
 from onnx import TensorProto, helper
 
+import onnx_oracle
 from swiftdet import model
 from swiftdet.engines.signature import Port, Signature
 from swiftdet.errors import InvalidArgument, ModelError
@@ -240,7 +240,7 @@ def test_scores_class_major_are_recognised():
 
 
 def test_a_built_in_division_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="divides its input by 255 itself.*--with-preprocess"):
+    with pytest.raises(ModelError, match=r"divides its input by 255 itself.*--with-preprocess"):
         spec_of(tmp_path, "damo-with-preprocess")
 
 
@@ -267,7 +267,7 @@ def test_names_that_fit_no_reading_are_refused(tmp_path, count):
 
 
 def test_transposed_columns_are_told_by_their_names_or_the_family(tmp_path):
-    with pytest.raises(ModelError, match="one per cell.*--family ultralytics"):
+    with pytest.raises(ModelError, match=r"one per cell.*--family ultralytics"):
         spec_of(tmp_path, "ultralytics-transposed")
     metadata = make_models.ultralytics_metadata(["a", "b", "c"])
     for build, family in (({"metadata": metadata}, None), ({}, "ultralytics")):

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from swiftdet.model_files.metadata import Metadata
     from swiftdet.model_files.nms_cut import NmsCut
 
-_LAYOUT_OPS = ("Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten")
+_QUANTISING_OPS = ("QuantizeLinear", "DequantizeLinear", "FakeQuantize")
+_LAYOUT_OPS = ("Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", *_QUANTISING_OPS)
 _PICKING_OPS = ("Slice", "Split", "Gather", "Concat")
 _ACTIVATIONS = ("LeakyRelu", "Relu", "HardSwish", "HSwish", "Swish", "Clip", "Clamp", "Elu", "BatchNormalization")
 
@@ -151,7 +152,7 @@ class Evidence:
                 if not plain:
                     return 0
                 tensor = plain[0]
-            elif node.op in {*_ACTIVATIONS, "Add", "Identity", "Cast", "Sigmoid"}:
+            elif node.op in {*_ACTIVATIONS, *_QUANTISING_OPS, "Add", "Identity", "Cast", "Sigmoid"}:
                 tensor = self.graph.data_input(node)
             else:
                 return 0
