@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def describe(loaded: LoadedModel) -> dict[str, Any]:
         "num_classes": loaded.spec.head.num_classes,
         "source": loaded.spec.source,
         "synthetic": loaded.spec.synthetic,
-        "spec": dataclasses.asdict(loaded.spec),
+        "spec": json.loads(loaded.spec.to_json()),
     }
 
 
@@ -194,11 +195,10 @@ def _read_onnx(path: Path) -> tuple[ModelFile, NmsCut | None]:
     if onnx.metadata.spec is None and not onnx.has_final_detections():
         try:
             cut = find_nms(onnx.graph)
+            if cut is not None:
+                onnx.cut(cut.outputs)
         except ModelError as e:
             raise ModelError(f"model {path}: {e}") from e
-    if cut is not None:
-        onnx.cut(cut.outputs)
-    onnx.use_float32_boundary()
     return onnx.finish(), cut
 
 

@@ -61,7 +61,8 @@ def test_describe_holds_only_json_types(tmp_path):
     described = model.describe(loaded)
     assert json.loads(json.dumps(described)) == json.loads(json.dumps(described, default=None))
     assert (described["family"], described["layout"], described["input_shape"]) == ("yolov7", "rows", [1, 3, 64, 96])
-    assert described["spec"]["head"]["outputs"] == ("output",)
+    assert json.loads(json.dumps(described)) == described
+    assert described["spec"]["head"]["outputs"] == ["output"]
     assert described["format"] == "onnx"
     assert described["bytes"] == loaded.path.stat().st_size
 

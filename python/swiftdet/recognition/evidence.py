@@ -23,7 +23,7 @@ _ACTIVATIONS = ("LeakyRelu", "Relu", "HardSwish", "HSwish", "Swish", "Clip", "Cl
 # Module paths of the training frameworks, as they survive in names of weights and nodes.
 _SCOPES = {
     "damo-yolo": re.compile(r"\bgfl_(?:cls|reg)\b|head\.gfl_|/head/gfl_"),
-    "ultralytics": re.compile(r"(?:^|[/.])model[./]\d+[./](?:cv[23]|dfl|one2one_cv[23])[./]"),
+    "ultralytics": re.compile(r"(?:^|[/.])model[./]\d+[./](?:(?:one2one_)?cv[23]\.\d|dfl\b)"),
     "yolov7": re.compile(
         r"(?:^|[/.])model[./]\d+[./](?:rbr_reparam|rbr_dense|ia|im)\b|model[./]\d+[./]m[./]\d\.(?:weight|bias)$"
     ),
