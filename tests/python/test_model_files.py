@@ -101,6 +101,23 @@ def test_float16_graphs_are_cut_too(tmp_path, layout):
     assert {value.dtype for value in outputs.values()} == {np.dtype(np.float32)}
 
 
+def test_a_float16_graph_between_float32_ports_is_cut(tmp_path):
+    """As converters leave it that keep the types of inputs and outputs: the tensors before the suppression are half."""
+    proto = make_models.build("yolov7-end2end", size=SIZE)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for node in proto.graph.node:
+        for i, name in enumerate(node.input):
+            if name == "images":
+                node.input[i] = "half_images"
+    proto.graph.node.insert(0, helper.make_node("Cast", ["images"], ["half_images"], to=TensorProto.FLOAT16))
+    path = tmp_path / "half.onnx"
+    onnx.save(proto, path)
+    outputs = onnx_oracle.run(load(path).model, image())
+    assert {value.dtype for value in outputs.values()} == {np.dtype(np.float32)}
+
+
 def image() -> np.ndarray:
     return np.random.default_rng(2).random((1, 3, *SIZE), np.float32)
 

@@ -145,6 +145,16 @@ def test_corner_boxes_of_one_per_cell_need_the_family(tmp_path):
         assert (spec.family, spec.head.box_format, spec.preprocess.divisor) == (family, "xyxy", divisor)
 
 
+def test_names_of_weights_tell_the_family(tmp_path):
+    """Exporters keep module paths of convolutions without a normalisation, such as the last ones of a head."""
+    for scope, family in (("head.gfl_cls.0.weight", "damo-yolo"), ("model.22.cv3.0.2.weight", "ultralytics")):
+        proto = make_models.build("damo-end2end-trt8", size=SIZE, classes=CLASSES, coding=0)
+        for node in proto.graph.node:
+            node.input[:] = [scope if name == "level0.cls.weight" else name for name in node.input]
+        next(t for t in proto.graph.initializer if t.name == "level0.cls.weight").name = scope
+        assert load(tmp_path, proto).spec.family == family
+
+
 def test_an_ultralytics_graph_behind_a_suppression_keeps_its_declared_boxes(tmp_path):
     proto = make_models.build("damo-end2end-trt8", size=SIZE, classes=CLASSES)
     helper.set_model_props(proto, make_models.ultralytics_metadata(["a", "b", "c"]))

@@ -199,6 +199,26 @@ def test_raw_maps_after_a_sigmoid_are_refused(tmp_path):
 # --- DAMO-YOLO ---
 
 
+def test_quantised_maps_keep_their_widths(tmp_path):
+    """Explicit Q/DQ around the last convolutions and their weights."""
+    proto = make_models.build("yolov7-raw", size=SIZE)
+    values = {"scale": np.float32(0.1), "zero": np.int8(0)}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in values.items())
+    nodes = []
+    for node in [onnx.NodeProto.FromString(n.SerializeToString()) for n in proto.graph.node]:
+        if node.op_type == "Conv" and "105.m" in node.input[1]:
+            for i in (0, 1):
+                name = node.input[i]
+                quantised, restored = f"{name}_q_{node.name}", f"{name}_dq"
+                nodes.append(helper.make_node("QuantizeLinear", [name, "scale", "zero"], [quantised]))
+                nodes.append(helper.make_node("DequantizeLinear", [quantised, "scale", "zero"], [restored]))
+                node.input[i] = restored
+        nodes.append(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    assert load(tmp_path, proto).spec.head.anchors == ANCHORS["yolov7"]
+
+
 @pytest.mark.parametrize("layout", ["damo-two-outputs", "damo-two-outputs-swapped"])
 def test_scores_of_four_classes_are_told_from_boxes_by_their_sigmoid(tmp_path, layout):
     assert spec_of(tmp_path, layout, build={"classes": 4}).head.outputs[0] == "output"
@@ -290,6 +310,13 @@ def test_end_to_end_detections_take_their_classes_from_the_names(tmp_path):
     assert "COCO's classes assumed" in spec_of(tmp_path, "ultralytics-end2end").source
 
 
+@pytest.mark.parametrize("description", ["Ultralytics rtdetr-l model", "RT-DETR"])
+def test_a_transformer_of_two_classes_is_not_taken_for_detections(description):
+    """Its [N, 300, 6] are centres in units of the image and two scores."""
+    with pytest.raises(ModelError, match="transformer detector"):
+        recognise(evidence((1, 300, 6), metadata=Metadata(names=("a", "b"), description=description)))
+
+
 def test_end_to_end_metadata_contradicts_columns(tmp_path):
     metadata = make_models.ultralytics_metadata(["a", "b", "c"], end2end="True")
     with pytest.raises(ModelError, match="final detections, the shape says they are not"):
@@ -330,6 +357,7 @@ def test_what_is_no_detector_is_named(tmp_path, layout, words):
         (((1, 8400, 80), (1, 8400, 5)), "neither of which holds boxes"),
         (((1, 8401, 80), (1, 8400, 4)), "no scores for 8400 boxes"),
         (((5, 7),), "a classifier"),
+        (((1, 10647, 80), (1, 10647, 1, 4)), "no known detector"),
         (((1,),), "no known detector"),
         (((),), "no known detector"),
         (((-1, 6),), "stays open"),
