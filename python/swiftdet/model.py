@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from swiftdet.engines.signature import Signature
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError
 from swiftdet.recognition import Evidence, check_outputs, recognise
-from swiftdet.spec import FAMILIES, ModelSpec
+from swiftdet.spec import FAMILIES, MAX_SIDE, ModelSpec
 
 if TYPE_CHECKING:
     import os
@@ -39,7 +39,6 @@ _EXPORT_HELP = (
 )
 _DEFAULT_SIDE = 640
 _DEFAULT_SIDE_P6 = 1280
-_MAX_SIDE = 16384
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,8 @@ def _input_shape(file: ModelFile, asked: tuple[int, int] | None, otherwise: tupl
         if image.shape[3] == 3:
             raise ModelError(f"{found}: channels last; expected channels first, [N, 3, H, W]: export it so")
         raise ModelError(f"{found}: {image.shape[1]} channels; expected an RGB image, [N, 3, H, W]")
-    if image.dtype != "float":
+    # Engines convert the ends of an IR themselves; in ONNX the reader has put casts there.
+    if image.dtype not in ({"float", "float16"} if file.format == "openvino" else {"float"}):
         raise ModelError(f"{found}; expected float32: export it without built-in pre-processing or quantised input")
     height, width = image.shape[2:]
     size = asked or otherwise
@@ -243,8 +243,8 @@ def _input_shape(file: ModelFile, asked: tuple[int, int] | None, otherwise: tupl
         raise ModelError(f"{found}, but its description says {spec.imgsz[0]}x{spec.imgsz[1]}; export it again")
     if asked is not None and _size_is_free(file):
         _check_multiple(asked, spec.stride if spec is not None else file.metadata.stride or 32)
-    if max(wanted) > _MAX_SIDE:
-        raise ModelError(f"{found}; at most {_MAX_SIDE} px a side")
+    if max(wanted) > MAX_SIDE:
+        raise ModelError(f"{found}; at most {MAX_SIDE} px a side")
     return (image.shape[0] if image.shape[0] > 0 else 1, 3, *wanted)
 
 
@@ -264,8 +264,8 @@ def _parse_imgsz(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
         or not all(isinstance(s, int) and not isinstance(s, bool) for s in sides)
     ):
         raise InvalidType(f"imgsz: expected an int or (height, width), got {imgsz!r:.60}")
-    if not all(1 <= side <= _MAX_SIDE for side in sides):
-        raise InvalidArgument(f"imgsz: expected 1 to {_MAX_SIDE} px a side, got {imgsz!r:.60}")
+    if not all(1 <= side <= MAX_SIDE for side in sides):
+        raise InvalidArgument(f"imgsz: expected 1 to {MAX_SIDE} px a side, got {imgsz!r:.60}")
     return (sides[0], sides[1])
 
 

@@ -506,6 +506,21 @@ def test_labels_of_model_api_are_read(tmp_path, write_ir):
     assert model.load(path).spec.names == ("person", "traffic light", "dog")
 
 
+def test_an_ir_of_half_precision_is_left_to_the_engine(tmp_path, write_ir):
+    proto = make_models.build("yolov7-grid", size=SIZE)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    assert model.load(write_ir(tmp_path, proto)).spec.head.layout == "rows"
+
+
+def test_a_suppression_inside_an_ir_is_refused_with_the_way_out(tmp_path, write_ir):
+    with pytest.raises(ModelError, match=r"stays open.*give swiftdet the ONNX file"):
+        model.load(write_ir(tmp_path, make_models.build("yolov7-end2end-ort", size=SIZE)))
+
+
 def test_incomplete_irs_are_refused(tmp_path, write_ir):
     path = write_ir(tmp_path, make_models.build("ultralytics-columns", size=SIZE))
     text = path.read_text()

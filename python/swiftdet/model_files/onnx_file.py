@@ -90,7 +90,7 @@ class OnnxFile:
         constants = {t.name for t in self.proto.graph.initializer}
         inputs: list[onnx.ValueInfoProto] = [i for i in self.proto.graph.input if i.name not in constants]
         if len(inputs) != 1 or not inputs[0].type.HasField("tensor_type"):
-            listed = ", ".join(f"{i.name!r} {list(dimensions(i.type.tensor_type))}" for i in inputs) or "none"
+            listed = ", ".join(f"{i.name[:80]!r} {list(dimensions(i.type.tensor_type))}" for i in inputs[:8]) or "none"
             raise ModelError(f"model {self.path}: expected one input, an image [N, 3, H, W]; its inputs are: {listed}")
         return inputs[0]
 

@@ -20,7 +20,7 @@ def cut_graph(proto: onnx.ModelProto, outputs: Sequence[str]) -> None:
     graph = proto.graph
     nodes = list(graph.node)
     producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    types = {v.name: v.type.SerializeToString() for v in graph.value_info}
+    types = {v.name: v.type.SerializeToString() for v in graph.value_info if v.name in outputs}
     kept, needed, queue = set[int](), set(outputs), list(outputs)
     while queue:
         name = queue.pop()
