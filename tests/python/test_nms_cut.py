@@ -63,6 +63,31 @@ def test_a_cut_damo_yolo_gives_the_corners_of_its_plain_twin(tmp_path, layout):
     np.testing.assert_array_equal(boxes.reshape(expected_boxes.shape), expected_boxes)
 
 
+@pytest.mark.parametrize("layout", ["yolov7-end2end-ort", "damo-end2end-ort"])
+def test_constants_may_be_nodes(tmp_path, layout):
+    """As exporters write them that do not fold constants into initialisers, in each of the forms that ONNX has."""
+    proto = make_models.build(layout, size=SIZE, classes=CLASSES)
+    expected = onnx_oracle.run(load(tmp_path, proto).model, image())
+    nodes = []
+    for tensor in [t for t in proto.graph.initializer if t.name.startswith("constant")]:
+        value = onnx.numpy_helper.to_array(tensor)
+        form = {"value": onnx.numpy_helper.from_array(value)}
+        if value.dtype == np.int64:
+            form = {"value_ints": value.tolist()}
+        elif value.ndim == 0:
+            form = {"value_float": float(value)}
+        nodes.append(helper.make_node("Constant", [], [tensor.name], **form))
+        proto.graph.initializer.remove(tensor)
+    nodes += [onnx.NodeProto.FromString(node.SerializeToString()) for node in proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    loaded = load(tmp_path, proto)
+    outputs = onnx_oracle.run(loaded.model, image())
+    assert list(outputs) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(outputs[name], value)
+
+
 def test_the_mistaken_coding_would_have_given_other_boxes(tmp_path):
     """The corners that DAMO-YOLO declares as centres are corners: x2 > x1 in most boxes only when read so."""
     loaded = load(tmp_path, make_models.build("damo-end2end-trt8", size=SIZE, classes=CLASSES))

@@ -244,6 +244,19 @@ def test_unofficial_bins_need_the_family(tmp_path):
     assert spec_of(tmp_path, "damo-raw", build={"reg_max": 11}, family="damo-yolo").head.reg_max == 11
 
 
+def test_maps_of_other_distribution_heads_are_refused():
+    """Six maps with 64 channels are an undecoded Ultralytics head, whose anchor points lie half a cell further."""
+    sizes = (80, 40, 20)
+    maps = [(1, channels, s, s) for channels in (64, 80) for s in sizes]
+    with pytest.raises(ModelError, match="DAMO-YOLO's regressions have 32 or 68"):
+        recognise(evidence(*maps))
+    with pytest.raises(ModelError, match="raw maps of an Ultralytics head"):
+        recognise(evidence(*maps, metadata=Metadata(ultralytics=True)))
+    uneven = [(1, channels, s, s) for channels in (68, 80) for s in (80, 40, 10)]
+    with pytest.raises(ModelError, match="two for each of the strides 8, 16, 32"):
+        recognise(evidence(*uneven))
+
+
 @pytest.mark.parametrize("classes", [68, 32])
 @pytest.mark.parametrize("layout", ["damo-raw", "damo-benchmark"])
 def test_as_many_classes_as_bins_are_told_apart(tmp_path, layout, classes):
