@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -14,10 +13,10 @@ from pathlib import Path
 import make_models
 import numpy as np
 import onnx
-import onnx_oracle
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import onnx_oracle
 from swiftdet import model
 from swiftdet.engines.signature import Port, Signature
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError, SwiftdetError
@@ -62,7 +61,8 @@ def test_describe_holds_only_json_types(tmp_path):
     described = model.describe(loaded)
     assert json.loads(json.dumps(described)) == json.loads(json.dumps(described, default=None))
     assert (described["family"], described["layout"], described["input_shape"]) == ("yolov7", "rows", [1, 3, 64, 96])
-    assert described["spec"]["head"]["outputs"] == ("output",)
+    assert json.loads(json.dumps(described)) == described
+    assert described["spec"]["head"]["outputs"] == ["output"]
     assert described["format"] == "onnx"
     assert described["bytes"] == loaded.path.stat().st_size
 
@@ -95,6 +95,23 @@ def test_float16_graphs_are_cut_too(tmp_path, layout):
         if node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT:
             node.attribute[0].i = TensorProto.FLOAT16
     proto.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    path = tmp_path / "half.onnx"
+    onnx.save(proto, path)
+    outputs = onnx_oracle.run(load(path).model, image())
+    assert {value.dtype for value in outputs.values()} == {np.dtype(np.float32)}
+
+
+def test_a_float16_graph_between_float32_ports_is_cut(tmp_path):
+    """As converters leave it that keep the types of inputs and outputs: the tensors before the suppression are half."""
+    proto = make_models.build("yolov7-end2end", size=SIZE)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for node in proto.graph.node:
+        for i, name in enumerate(node.input):
+            if name == "images":
+                node.input[i] = "half_images"
+    proto.graph.node.insert(0, helper.make_node("Cast", ["images"], ["half_images"], to=TensorProto.FLOAT16))
     path = tmp_path / "half.onnx"
     onnx.save(proto, path)
     outputs = onnx_oracle.run(load(path).model, image())
@@ -171,7 +188,7 @@ def test_a_zoo_name_says_how_to_get_an_export(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["yolov8n", "yolov70", "./yolov7x"])
 def test_other_names_are_missing_files(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="no such file|a name without weights"):
+    with pytest.raises(ModelError, match=r"no such file|a name without weights"):
         model.load(name, inspect=never_inspected)
 
 
@@ -193,19 +210,17 @@ def test_a_size_of_another_type_is_an_invalid_type(tmp_path, imgsz):
 def declared(data: bytes, _weights: bytes = b"", *, input_shape: tuple[int, ...] | None = None) -> Signature:
     """Ports as the file declares them: an engine is not what is tested with damaged files."""
     graph = onnx.load_from_string(data).graph
-    outputs = tuple(
-        Port(o.name, tuple(d.dim_value if d.dim_value else -1 for d in o.type.tensor_type.shape.dim))
-        for o in graph.output
-    )
+    outputs = tuple(Port(o.name, tuple(d.dim_value or -1 for d in o.type.tensor_type.shape.dim)) for o in graph.output)
     return Signature((Port(graph.input[0].name, tuple(input_shape or ())),), outputs)
 
 
-def damaged(data: bytes, rng: random.Random) -> bytes:
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """A truncation, or a copy with 1 to 32 flipped bits."""
     if rng.random() < 0.4:
-        return data[: rng.randrange(len(data))]
+        return data[: rng.integers(len(data))]
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 4, 32))):
-        out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+        out[rng.integers(len(out))] ^= 1 << int(rng.integers(8))
     return bytes(out)
 
 
@@ -220,21 +235,20 @@ def test_damage_is_a_clear_error_or_harmless(tmp_path, layout, count):
             tensor.dims.append(1)
             tensor.raw_data = b"\0" * 4
     data = proto.SerializeToString()
-    rng, path, refused = random.Random(layout), tmp_path / "model.onnx", 0
+    rng, path, refused = np.random.default_rng(len(layout)), tmp_path / "model.onnx", 0
     for _ in range(count):
         path.write_bytes(damaged(data, rng))
         try:
             model.load(path, inspect=declared)
-        except SwiftdetError as e:
+        except SwiftdetError:
             refused += 1
-            assert str(e)
     assert refused > count // 10
 
 
 def test_every_truncation_of_a_small_file_is_refused(tmp_path):
     data = save(tmp_path, "ultralytics-columns").read_bytes()
     path = tmp_path / "cut.onnx"
-    for end in random.Random(3).sample(range(1, len(data) - 200), 60):
+    for end in np.random.default_rng(3).integers(1, len(data) - 200, 60):
         path.write_bytes(data[:end])
         with pytest.raises(ModelError, match="not an ONNX model, or a truncated one"):
             model.load(path, inspect=never_inspected)
@@ -295,7 +309,7 @@ def test_external_data_elsewhere_is_refused_by_name(tmp_path, location):
     (tmp_path / "models").mkdir()
     (tmp_path / "weights.bin").write_bytes(b"\0" * (1 << 20))
     path = with_external_data(tmp_path / "models", location)
-    with pytest.raises(ModelError, match="external data of tensor '.*weight', location .*(inside the|relative to)"):
+    with pytest.raises(ModelError, match=r"external data of tensor '.*weight', location .*(inside the|relative to)"):
         model.load(path, inspect=never_inspected)
 
 
@@ -304,7 +318,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     path = with_external_data(tmp_path / "models")
     (tmp_path / "models/weights.bin").rename(tmp_path / "weights.bin")
     (tmp_path / "models/weights.bin").symlink_to(tmp_path / "weights.bin")
-    with pytest.raises(ModelError, match="location 'weights.bin': a link leads outside"):
+    with pytest.raises(ModelError, match=r"location 'weights.bin': a link leads outside"):
         model.load(path, inspect=never_inspected)
     (tmp_path / "models/weights.bin").unlink()
     (tmp_path / "models/sub").symlink_to(tmp_path)
@@ -492,6 +506,21 @@ def test_labels_of_model_api_are_read(tmp_path, write_ir):
     assert model.load(path).spec.names == ("person", "traffic light", "dog")
 
 
+def test_an_ir_of_half_precision_is_left_to_the_engine(tmp_path, write_ir):
+    proto = make_models.build("yolov7-grid", size=SIZE)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    assert model.load(write_ir(tmp_path, proto)).spec.head.layout == "rows"
+
+
+def test_a_suppression_inside_an_ir_is_refused_with_the_way_out(tmp_path, write_ir):
+    with pytest.raises(ModelError, match=r"stays open.*give swiftdet the ONNX file"):
+        model.load(write_ir(tmp_path, make_models.build("yolov7-end2end-ort", size=SIZE)))
+
+
 def test_incomplete_irs_are_refused(tmp_path, write_ir):
     path = write_ir(tmp_path, make_models.build("ultralytics-columns", size=SIZE))
     text = path.read_text()
@@ -517,13 +546,13 @@ def test_an_ir_needs_its_weights(tmp_path, write_ir):
     with pytest.raises(ModelError, match="0 bytes"):
         model.load(path, inspect=never_inspected)
     (tmp_path / "model.bin").unlink()
-    with pytest.raises(ModelError, match="keep model.bin beside it"):
+    with pytest.raises(ModelError, match=r"keep model.bin beside it"):
         model.load(path, inspect=never_inspected)
 
 
 def test_a_damaged_ir_is_a_clear_error_or_harmless(tmp_path, write_ir):
     path = write_ir(tmp_path, make_models.build("ultralytics-columns", size=SIZE))
-    data, rng, refused = path.read_bytes(), random.Random(5), 0
+    data, rng, refused = path.read_bytes(), np.random.default_rng(5), 0
     outputs = (Port("output0", (1, 7, 126)),)
     for _ in range(100):
         path.write_bytes(damaged(data, rng))

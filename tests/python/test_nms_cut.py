@@ -7,10 +7,10 @@ from pathlib import Path
 import make_models
 import numpy as np
 import onnx
-import onnx_oracle
 import pytest
 from onnx import TensorProto, helper
 
+import onnx_oracle
 from swiftdet import engines, model
 from swiftdet.errors import ModelError
 
@@ -61,6 +61,31 @@ def test_a_cut_damo_yolo_gives_the_corners_of_its_plain_twin(tmp_path, layout):
     expected_scores, expected_boxes = onnx_oracle.run(plain.SerializeToString(), image()).values()
     np.testing.assert_array_equal(scores, expected_scores)
     np.testing.assert_array_equal(boxes.reshape(expected_boxes.shape), expected_boxes)
+
+
+@pytest.mark.parametrize("layout", ["yolov7-end2end-ort", "damo-end2end-ort"])
+def test_constants_may_be_nodes(tmp_path, layout):
+    """As exporters write them that do not fold constants into initialisers, in each of the forms that ONNX has."""
+    proto = make_models.build(layout, size=SIZE, classes=CLASSES)
+    expected = onnx_oracle.run(load(tmp_path, proto).model, image())
+    nodes = []
+    for tensor in [t for t in proto.graph.initializer if t.name.startswith("constant")]:
+        value = onnx.numpy_helper.to_array(tensor)
+        form = {"value": onnx.numpy_helper.from_array(value)}
+        if value.dtype == np.int64:
+            form = {"value_ints": value.tolist()}
+        elif value.ndim == 0:
+            form = {"value_float": float(value)}
+        nodes.append(helper.make_node("Constant", [], [tensor.name], **form))
+        proto.graph.initializer.remove(tensor)
+    nodes += [onnx.NodeProto.FromString(node.SerializeToString()) for node in proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    loaded = load(tmp_path, proto)
+    outputs = onnx_oracle.run(loaded.model, image())
+    assert list(outputs) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(outputs[name], value)
 
 
 def test_the_mistaken_coding_would_have_given_other_boxes(tmp_path):
@@ -143,6 +168,16 @@ def test_corner_boxes_of_one_per_cell_need_the_family(tmp_path):
     for family, divisor in (("damo-yolo", 1.0), ("ultralytics", 255.0)):
         spec = load(tmp_path, proto, family=family).spec
         assert (spec.family, spec.head.box_format, spec.preprocess.divisor) == (family, "xyxy", divisor)
+
+
+def test_names_of_weights_tell_the_family(tmp_path):
+    """Exporters keep module paths of convolutions without a normalisation, such as the last ones of a head."""
+    for scope, family in (("head.gfl_cls.0.weight", "damo-yolo"), ("model.22.cv3.0.2.weight", "ultralytics")):
+        proto = make_models.build("damo-end2end-trt8", size=SIZE, classes=CLASSES, coding=0)
+        for node in proto.graph.node:
+            node.input[:] = [scope if name == "level0.cls.weight" else name for name in node.input]
+        next(t for t in proto.graph.initializer if t.name == "level0.cls.weight").name = scope
+        assert load(tmp_path, proto).spec.family == family
 
 
 def test_an_ultralytics_graph_behind_a_suppression_keeps_its_declared_boxes(tmp_path):

@@ -8,10 +8,10 @@ from pathlib import Path
 import make_models
 import numpy as np
 import onnx
-import onnx_oracle
 import pytest
 from onnx import TensorProto, helper
 
+import onnx_oracle
 from swiftdet import model
 from swiftdet.engines.signature import Port, Signature
 from swiftdet.errors import InvalidArgument, ModelError
@@ -199,6 +199,26 @@ def test_raw_maps_after_a_sigmoid_are_refused(tmp_path):
 # --- DAMO-YOLO ---
 
 
+def test_quantised_maps_keep_their_widths(tmp_path):
+    """Explicit Q/DQ around the last convolutions and their weights."""
+    proto = make_models.build("yolov7-raw", size=SIZE)
+    values = {"scale": np.float32(0.1), "zero": np.int8(0)}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in values.items())
+    nodes = []
+    for node in [onnx.NodeProto.FromString(n.SerializeToString()) for n in proto.graph.node]:
+        if node.op_type == "Conv" and "105.m" in node.input[1]:
+            for i in (0, 1):
+                name = node.input[i]
+                quantised, restored = f"{name}_q_{node.name}", f"{name}_dq"
+                nodes.append(helper.make_node("QuantizeLinear", [name, "scale", "zero"], [quantised]))
+                nodes.append(helper.make_node("DequantizeLinear", [quantised, "scale", "zero"], [restored]))
+                node.input[i] = restored
+        nodes.append(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    assert load(tmp_path, proto).spec.head.anchors == ANCHORS["yolov7"]
+
+
 @pytest.mark.parametrize("layout", ["damo-two-outputs", "damo-two-outputs-swapped"])
 def test_scores_of_four_classes_are_told_from_boxes_by_their_sigmoid(tmp_path, layout):
     assert spec_of(tmp_path, layout, build={"classes": 4}).head.outputs[0] == "output"
@@ -224,6 +244,19 @@ def test_unofficial_bins_need_the_family(tmp_path):
     assert spec_of(tmp_path, "damo-raw", build={"reg_max": 11}, family="damo-yolo").head.reg_max == 11
 
 
+def test_maps_of_other_distribution_heads_are_refused():
+    """Six maps with 64 channels are an undecoded Ultralytics head, whose anchor points lie half a cell further."""
+    sizes = (80, 40, 20)
+    maps = [(1, channels, s, s) for channels in (64, 80) for s in sizes]
+    with pytest.raises(ModelError, match="DAMO-YOLO's regressions have 32 or 68"):
+        recognise(evidence(*maps))
+    with pytest.raises(ModelError, match="raw maps of an Ultralytics head"):
+        recognise(evidence(*maps, metadata=Metadata(ultralytics=True)))
+    uneven = [(1, channels, s, s) for channels in (68, 80) for s in (80, 40, 10)]
+    with pytest.raises(ModelError, match="two for each of the strides 8, 16, 32"):
+        recognise(evidence(*uneven))
+
+
 @pytest.mark.parametrize("classes", [68, 32])
 @pytest.mark.parametrize("layout", ["damo-raw", "damo-benchmark"])
 def test_as_many_classes_as_bins_are_told_apart(tmp_path, layout, classes):
@@ -240,7 +273,7 @@ def test_scores_class_major_are_recognised():
 
 
 def test_a_built_in_division_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="divides its input by 255 itself.*--with-preprocess"):
+    with pytest.raises(ModelError, match=r"divides its input by 255 itself.*--with-preprocess"):
         spec_of(tmp_path, "damo-with-preprocess")
 
 
@@ -267,7 +300,7 @@ def test_names_that_fit_no_reading_are_refused(tmp_path, count):
 
 
 def test_transposed_columns_are_told_by_their_names_or_the_family(tmp_path):
-    with pytest.raises(ModelError, match="one per cell.*--family ultralytics"):
+    with pytest.raises(ModelError, match=r"one per cell.*--family ultralytics"):
         spec_of(tmp_path, "ultralytics-transposed")
     metadata = make_models.ultralytics_metadata(["a", "b", "c"])
     for build, family in (({"metadata": metadata}, None), ({}, "ultralytics")):
@@ -288,6 +321,13 @@ def test_end_to_end_detections_take_their_classes_from_the_names(tmp_path):
     spec = spec_of(tmp_path, "ultralytics-end2end", build={"metadata": metadata})
     assert (spec.head.layout, spec.head.num_classes, spec.head.box_format) == ("detections", 2, "xyxy")
     assert "COCO's classes assumed" in spec_of(tmp_path, "ultralytics-end2end").source
+
+
+@pytest.mark.parametrize("description", ["Ultralytics rtdetr-l model", "RT-DETR"])
+def test_a_transformer_of_two_classes_is_not_taken_for_detections(description):
+    """Its [N, 300, 6] are centres in units of the image and two scores."""
+    with pytest.raises(ModelError, match="transformer detector"):
+        recognise(evidence((1, 300, 6), metadata=Metadata(names=("a", "b"), description=description)))
 
 
 def test_end_to_end_metadata_contradicts_columns(tmp_path):
@@ -330,6 +370,7 @@ def test_what_is_no_detector_is_named(tmp_path, layout, words):
         (((1, 8400, 80), (1, 8400, 5)), "neither of which holds boxes"),
         (((1, 8401, 80), (1, 8400, 4)), "no scores for 8400 boxes"),
         (((5, 7),), "a classifier"),
+        (((1, 10647, 80), (1, 10647, 1, 4)), "no known detector"),
         (((1,),), "no known detector"),
         (((),), "no known detector"),
         (((-1, 6),), "stays open"),

@@ -25,7 +25,7 @@ class Node:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
 
 
-_UNPACKING = frozenset({"Cast", "Identity", "DequantizeLinear", "FakeQuantize"})
+_UNPACKING = frozenset({"Cast", "Identity", "QuantizeLinear", "DequantizeLinear", "FakeQuantize"})
 _RESHAPING = frozenset({"Reshape", "Squeeze", "Unsqueeze"})
 
 
