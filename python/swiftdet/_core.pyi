@@ -189,7 +189,7 @@ def build_config() -> dict:
 
     Raises InvalidArgument when SWIFTDET_FORCE_ISA names a set that this machine lacks.
     """
-def decode(outputs: collections.abc.Sequence[numpy.ndarray], head: HeadSpec, *, conf: typing.SupportsFloat | typing.SupportsIndex, multi_label: bool, classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], max_candidates: typing.SupportsInt | typing.SupportsIndex, image: typing.SupportsInt | typing.SupportsIndex) -> tuple:
+def decode(outputs: collections.abc.Sequence[numpy.ndarray], head: HeadSpec, *, conf: typing.SupportsFloat | typing.SupportsIndex, multi_label: bool, classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], max_candidates: typing.SupportsInt | typing.SupportsIndex, image: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int32]]:
     """
     Candidates over the threshold: boxes float32 [K, 4] xyxy network px, scores float32 [K], classes int32 [K].
 
