@@ -43,9 +43,10 @@ py::tuple to_tuple(DetectionsBuffer result) {
 }  // namespace
 
 void register_detector(py::module_& m) {
-  py::class_<Detector>(m, "Detector",
-                       "The pipeline letterbox -> engine -> decode -> NMS -> map back -> clip over a pool of sessions.\n\n"
-                       "Safe from any number of threads; the GIL is released while it works.")
+  py::class_<Detector>(
+      m, "Detector",
+      "The pipeline letterbox -> engine -> decode -> NMS -> map back -> clip over a pool of sessions.\n\n"
+      "Safe from any number of threads; the GIL is released while it works.")
       .def(py::init([](std::shared_ptr<const Backend> backend, const ops::Preprocess& preprocess,
                        const ops::HeadSpec& head, std::pair<int, int> network_size, int max_sessions) {
              return std::make_unique<Detector>(Detector::Config{.backend = std::move(backend),
@@ -85,9 +86,10 @@ void register_detector(py::module_& m) {
             return answer;
           },
           py::arg("images"), py::kw_only(), py::arg("conf"), py::arg("iou"), py::arg("max_det"),
-          py::arg("class_agnostic"), py::arg("multi_label"), py::arg("classes"),
-          py::arg("network_size") = py::none(), py::arg("max_candidates") = ops::kMaxCandidates,
-          "Detects in (uint8 image, is_rgb) pairs and returns, per image, (xyxy float32 [K,4] source px, conf float32 [K],\n"
+          py::arg("class_agnostic"), py::arg("multi_label"), py::arg("classes"), py::arg("network_size") = py::none(),
+          py::arg("max_candidates") = ops::kMaxCandidates,
+          "Detects in (uint8 image, is_rgb) pairs and returns, per image, (xyxy float32 [K,4] source px, conf float32 "
+          "[K],\n"
           "cls int32 [K], truncated, (preprocess, inference, postprocess) in ms). The arrays own their memory.");
 }
 

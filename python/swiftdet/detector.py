@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from typing_extensions import Self
+
 from swiftdet import _core, engines, images, model, sources
 from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType
 from swiftdet.results import Detections
@@ -207,9 +209,7 @@ class Detector:
     def predict(self, source: Any, *, stream: Literal[True], **per_call: Any) -> Iterator[Detections]: ...
     @overload
     def predict(self, source: Any, *, stream: Literal[False] = False, **per_call: Any) -> list[Detections]: ...
-    def predict(
-        self, source: Any, *, stream: bool = False, **per_call: Any
-    ) -> list[Detections] | Iterator[Detections]:
+    def predict(self, source: Any, *, stream: bool = False, **per_call: Any) -> list[Detections] | Iterator[Detections]:
         """Detects in everything that `source` names: a file, a directory, a glob, an array, or a list of these.
 
         Args:
@@ -229,7 +229,7 @@ class Detector:
             self._closed = True
             self._pipelines.clear()
 
-    def __enter__(self) -> Detector:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -251,7 +251,7 @@ class Detector:
             classes=options.classes,
             network_size=options.imgsz,
         )
-        return [Detections._from_core(core, self._names, image) for image, core in zip(batch, raw, strict=True)]
+        return [Detections.from_core(core, self._names, image) for image, core in zip(batch, raw, strict=True)]
 
     def _pipeline_for(self, imgsz: tuple[int, int]) -> _core.Detector:
         """The pipeline compiled for the model's own size, or, made on first use, the one that takes any size."""
@@ -328,7 +328,7 @@ class Detector:
         ids = []
         for wanted in [classes] if isinstance(classes, int | str) else classes:
             class_id = self._ids.get(wanted) if isinstance(wanted, str) else wanted
-            if class_id not in self._names:
+            if class_id is None or class_id not in self._names:
                 known = ", ".join(f"{i} {name}" for i, name in list(self._names.items())[:8])
                 raise InvalidArgument(f"classes: this model has no class {wanted!r}; it has: {known}, ...")
             ids.append(int(class_id))

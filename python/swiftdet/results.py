@@ -149,7 +149,7 @@ class Detections:
         )
 
     @classmethod
-    def _from_core(
+    def from_core(
         cls,
         core: tuple[FloatArray, FloatArray, IntArray, int, tuple[float, float, float]],
         names: Mapping[int, str],

@@ -87,7 +87,8 @@ def test_every_layout_detects_and_two_engines_agree(make_detector, image, layout
         assert (np.diff(result.conf) <= 0).all()
         assert (result.conf > np.float32(conf)).all()
         height, width = image.shape[:2]
-        assert (result.xyxy >= 0).all() and (result.xyxy <= [width, height, width, height]).all()
+        assert (result.xyxy >= 0).all()
+        assert (result.xyxy <= [width, height, width, height]).all()
         with make_detector(layout, engine="onnxruntime") as reference:
             assert_same(result, reference(image, conf=conf, iou=1.0, multi_label=True, max_det=3000))
 
@@ -208,7 +209,9 @@ def test_a_bad_constructor_option_is_one_clear_error(make_detector, option, erro
 
 def test_a_dynamic_model_takes_other_sizes_per_call(make_detector, image):
     """A convolutional head without constants of the size: raw maps, decoded by us for any size."""
-    with make_detector("yolov7-zoo", build={"dynamic_size": True}, imgsz=SIZE, conf=0.0, iou=1.0, max_det=9) as detector:
+    with make_detector(
+        "yolov7-zoo", build={"dynamic_size": True}, imgsz=SIZE, conf=0.0, iou=1.0, max_det=9
+    ) as detector:
         assert detector.imgsz == SIZE
         own = detector(image)
         larger = detector(image, imgsz=(128, 160))
@@ -328,7 +331,8 @@ def test_sizes_from_one_pixel_up(make_detector, shape):
     with make_detector(conf=0.0, iou=1.0) as detector:
         result = detector(picture)
         assert result.orig_shape == shape
-        assert (result.xyxy >= 0).all() and (result.xyxy <= [shape[1], shape[0], shape[1], shape[0]]).all()
+        assert (result.xyxy >= 0).all()
+        assert (result.xyxy <= [shape[1], shape[0], shape[1], shape[0]]).all()
 
 
 def test_strides_and_writability_do_not_matter(make_detector):

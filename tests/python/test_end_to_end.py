@@ -7,9 +7,9 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from reference_pipeline import ReferenceDetector
 
 import swiftdet
+from reference_pipeline import ReferenceDetector
 
 BOX_TOLERANCE_PX = 1e-2
 SCORE_TOLERANCE = 1e-4

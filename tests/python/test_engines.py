@@ -118,9 +118,7 @@ def test_onnxruntime_converts_other_types_at_its_edges():
 
 
 def test_onnxruntime_narrows_open_dimensions_only():
-    backend = engines.compile(
-        conv_model(DYNAMIC), engine="onnxruntime", input_shape=(2, 3, 8, 8), num_threads=1
-    )
+    backend = engines.compile(conv_model(DYNAMIC), engine="onnxruntime", input_shape=(2, 3, 8, 8), num_threads=1)
     assert backend.input == ("images", (2, 3, 8, 8))
     assert backend.infer(images((2, 3, 8, 8)))[0].shape == (2, 4, 8, 8)
     for shape in [(1, 3, 8, 8), (1, 3, 16), (1, 3, 16, 0)]:

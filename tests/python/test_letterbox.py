@@ -116,8 +116,12 @@ def test_any_size_equals_the_official_chain(data):
     ],
 )
 def test_common_sizes_equal_the_official_chain(shape, mode, interpolation):
-    assert_equals_official(make_image(*shape[:2], shape[2] if len(shape) == 3 else None), (640, 640), mode=mode,
-                           interpolation=interpolation)
+    assert_equals_official(
+        make_image(*shape[:2], shape[2] if len(shape) == 3 else None),
+        (640, 640),
+        mode=mode,
+        interpolation=interpolation,
+    )
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "area"])

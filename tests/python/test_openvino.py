@@ -325,9 +325,7 @@ def test_a_static_network_refuses_other_shapes_and_names_both(runtime):
         backend.infer(images((2, 3, 16, 24)))
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 4, 8, 8), (1, 3, 8), (0, 3, 8, 8), (1, 3, 8, -1), (1, 3, 2**31, 2**31)]
-)
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (1, 3, 8), (0, 3, 8, 8), (1, 3, 8, -1), (1, 3, 2**31, 2**31)])
 def test_a_dynamic_network_refuses_shapes_that_do_not_fit(runtime, shape):
     with pytest.raises(InvalidArgument):
         runtime.compile(conv_model(DYNAMIC)).create_session(shape)

@@ -29,7 +29,7 @@ struct CallOptions {
   bool class_agnostic = false;
   bool multi_label = false;
   std::vector<std::uint8_t> classes{};  ///< one flag per class; empty = all
-  Size network_size{};  ///< {0, 0}: the detector's own
+  Size network_size{};                  ///< {0, 0}: the detector's own
   int max_candidates = ops::kMaxCandidates;
 };
 

@@ -48,18 +48,10 @@ class Reader {
     field.number = static_cast<std::uint32_t>(key >> 3U);
     if (!ok_ || (key >> 32U) != 0 || field.number == 0) return fail();
     switch (key & 7U) {
-      case 0:
-        field.value = varint();
-        break;
-      case 1:
-        take(8);
-        break;
-      case 2:
-        field.bytes = take(varint());
-        break;
-      case 5:
-        take(4);
-        break;
+      case 0: field.value = varint(); break;
+      case 1: take(8); break;
+      case 2: field.bytes = take(varint()); break;
+      case 5: take(4); break;
       default:  // groups: no part of ONNX
         return fail();
     }

@@ -67,8 +67,7 @@ std::string Library::error_text(ov_status_e status) const {
     case ov_status_e::GENERAL_ERROR:
     case ov_status_e::NOT_IMPLEMENTED:
     case ov_status_e::REQUEST_BUSY:
-    case ov_status_e::INFER_CANCELLED:
-      break;
+    case ov_status_e::INFER_CANCELLED: break;
     default:  // no message belongs to these; the last one would be that of an earlier call
       return meaning;
   }

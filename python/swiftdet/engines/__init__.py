@@ -109,9 +109,7 @@ def compile(  # noqa: A001 - the word for it; used as engines.compile
         )
     if engine == "onnxruntime":
         if weights:
-            raise InvalidArgument(
-                "engine 'onnxruntime' reads ONNX models only, got an OpenVINO IR; use 'openvino'"
-            )
+            raise InvalidArgument("engine 'onnxruntime' reads ONNX models only, got an OpenVINO IR; use 'openvino'")
         engine = OnnxRuntimeEngine(model, input_shape=input_shape, num_threads=num_threads)
     elif input_shape is not None or num_threads != 0:
         raise InvalidArgument(

@@ -38,9 +38,7 @@ class OnnxRuntimeEngine:
         description: "ONNX Runtime <version> CPU".
     """
 
-    def __init__(
-        self, model: bytes, *, input_shape: Sequence[int] | None = None, num_threads: int = 0
-    ) -> None:
+    def __init__(self, model: bytes, *, input_shape: Sequence[int] | None = None, num_threads: int = 0) -> None:
         """Loads a model.
 
         Args:
@@ -94,9 +92,7 @@ def _dtype(port: Any) -> type[np.generic]:
     """The NumPy type of onnxruntime's `port`."""
     dtype = _DTYPES.get(port.type)
     if dtype is None:
-        raise ModelError(
-            f"network: expected tensors of numbers, {port.name!r} is {port.type}; not a detector's"
-        )
+        raise ModelError(f"network: expected tensors of numbers, {port.name!r} is {port.type}; not a detector's")
     return dtype
 
 

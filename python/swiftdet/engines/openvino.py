@@ -35,9 +35,7 @@ def library_dir() -> Path:
         return folder
     package = importlib.util.find_spec("openvino")
     if package is None:
-        raise BackendUnavailable(
-            f"the OpenVINO engine needs the package openvino, which is not installed; {_INSTALL}"
-        )
+        raise BackendUnavailable(f"the OpenVINO engine needs the package openvino, which is not installed; {_INSTALL}")
     for location in package.submodule_search_locations or ():
         folder = Path(location) / "libs"
         if any(folder.glob("libopenvino_c.so*")):

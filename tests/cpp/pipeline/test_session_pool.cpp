@@ -51,7 +51,9 @@ TEST_CASE("sessions are made lazily, kept, and never more than the limit") {
 TEST_CASE("a new size evicts an idle session of another size once the limit is reached") {
   std::atomic<int> made{0};
   Pool pool = make_pool(1, &made);
-  { const auto a = pool.acquire(kSmall); }
+  {
+    const auto a = pool.acquire(kSmall);
+  }
   {
     const auto b = pool.acquire(kLarge);
     CHECK(b->network_size == kLarge);
