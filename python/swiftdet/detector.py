@@ -9,8 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from typing_extensions import Self
-
 from swiftdet import _core, engines, images, model, sources
 from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType
 from swiftdet.results import Detections
@@ -18,6 +16,8 @@ from swiftdet.results import Detections
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from swiftdet.images import Image
     from swiftdet.spec import ModelSpec
