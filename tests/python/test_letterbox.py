@@ -27,7 +27,7 @@ def make_image(height, width, channels, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def official_letterbox(image, size, mode, interpolation="linear", pad_value=114, color="bgr"):
+def official_letterbox(image, size, mode, *, interpolation="linear", pad_value=114, color="bgr"):
     """The official pipelines' steps on uint8; returns RGB planes and (scale_x, scale_y, left, top)."""
     image = np.ascontiguousarray(image)
     if image.ndim == 2 or image.shape[2] == 1:
@@ -116,8 +116,12 @@ def test_any_size_equals_the_official_chain(data):
     ],
 )
 def test_common_sizes_equal_the_official_chain(shape, mode, interpolation):
-    assert_equals_official(make_image(*shape[:2], shape[2] if len(shape) == 3 else None), (640, 640), mode=mode,
-                           interpolation=interpolation)
+    assert_equals_official(
+        make_image(*shape[:2], shape[2] if len(shape) == 3 else None),
+        (640, 640),
+        mode=mode,
+        interpolation=interpolation,
+    )
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "area"])

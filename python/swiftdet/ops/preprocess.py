@@ -162,9 +162,7 @@ def letterbox(
         mean=_three(mean, "mean"),
         std=_three(std, "std"),
     )
-    tensor, meta = _core.letterbox(
-        _as_array(image), _as_size(size), preprocess, color=color, dtype=dtype, out=out
-    )
+    tensor, meta = _core.letterbox(_as_array(image), _as_size(size), preprocess, color=color, dtype=dtype, out=out)
     return tensor, LetterboxMeta(*meta)
 
 
