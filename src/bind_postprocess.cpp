@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -88,12 +89,15 @@ std::span<const T> as_span(const py::array& array, const char* what, const char*
   return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.size())};
 }
 
-py::tuple decode(const std::vector<py::array>& outputs, const ops::HeadSpec& head, float conf, bool multi_label,
-                 const std::vector<std::uint8_t>& classes, int max_candidates, int image) {
+using DecodedArrays = std::tuple<py::array_t<float>, py::array_t<float>, py::array_t<std::int32_t>>;
+
+DecodedArrays decode(const std::vector<py::array>& outputs, const ops::HeadSpec& head, float conf, bool multi_label,
+                     const std::vector<std::uint8_t>& classes, int max_candidates, int image) {
   std::vector<TensorView> views;
   views.reserve(outputs.size());
   for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const std::string what = i < head.outputs.size() ? "output '" + head.outputs[i] + "'" : "output " + std::to_string(i);
+    const std::string what =
+        i < head.outputs.size() ? "output '" + head.outputs[i] + "'" : "output " + std::to_string(i);
     views.push_back(as_tensor(outputs[i], what));
   }
   std::vector<float> boxes;
@@ -108,8 +112,8 @@ py::tuple decode(const std::vector<py::array>& outputs, const ops::HeadSpec& hea
     }
   }
   const auto count = static_cast<py::ssize_t>(candidates.size());
-  return py::make_tuple(to_numpy(std::move(boxes), {count, 4}), to_numpy(std::move(candidates.score), {count}),
-                        to_numpy(std::move(candidates.cls), {count}));
+  return {to_numpy(std::move(boxes), {count, 4}), to_numpy(std::move(candidates.score), {count}),
+          to_numpy(std::move(candidates.cls), {count})};
 }
 
 py::array_t<std::int64_t> nms(const py::array& boxes, const py::array& scores, const py::array& classes,
@@ -147,12 +151,13 @@ void register_postprocess(py::module_& m) {
       .def_readonly("anchors", &ops::HeadSpec::anchors)
       .def_readonly("reg_max", &ops::HeadSpec::reg_max);
 
-  m.def("decode", &decode, "outputs"_a, "head"_a, py::kw_only(), "conf"_a, "multi_label"_a, "classes"_a,
-        "max_candidates"_a, "image"_a,
-        "Candidates over the threshold: boxes float32 [K, 4] xyxy network px, scores float32 [K], classes int32 [K].\n\n"
-        "outputs: float32 C-contiguous arrays in the order of head.outputs; borrowed for the call.\n"
-        "classes: one flag per class, non-zero = wanted; empty = all. Releases the GIL; thread-safe.\n"
-        "Raises InvalidType, InvalidArgument, ModelError (outputs that do not fit the head).");
+  m.def(
+      "decode", &decode, "outputs"_a, "head"_a, py::kw_only(), "conf"_a, "multi_label"_a, "classes"_a,
+      "max_candidates"_a, "image"_a,
+      "Candidates over the threshold: boxes float32 [K, 4] xyxy network px, scores float32 [K], classes int32 [K].\n\n"
+      "outputs: float32 C-contiguous arrays in the order of head.outputs; borrowed for the call.\n"
+      "classes: one flag per class, non-zero = wanted; empty = all. Releases the GIL; thread-safe.\n"
+      "Raises InvalidType, InvalidArgument, ModelError (outputs that do not fit the head).");
   m.def("nms", &nms, "boxes"_a, "scores"_a, "classes"_a, py::kw_only(), "iou_threshold"_a, "class_agnostic"_a,
         "max_det"_a,
         "Indices int64 of the survivors by score desc, ties by class asc, then index asc.\n\n"

@@ -74,7 +74,7 @@ py::array resize(const py::array& image, const std::pair<int, int>& size, const 
   const ImageView source = as_image(image);
   const Interpolation method = parse(kInterpolations, interpolation, "interpolation");
   const Size target_size = as_size(size);
-  ops::check_side_lengths(target_size, "size");
+  ops::check_side_lengths(target_size, "resize", "size");
   std::vector<py::ssize_t> shape{target_size.height, target_size.width};
   if (image.ndim() == 3) shape.push_back(source.channels);
   py::array_t<std::uint8_t> result(shape);
@@ -128,7 +128,7 @@ py::tuple letterbox(const py::array& image, const std::pair<int, int>& size, con
   const ImageView source = as_image(image);
   const ChannelOrder order = parse(kChannelOrders, color, "color");
   const Size target = as_size(size);
-  ops::check_side_lengths(target, "size");
+  ops::check_side_lengths(target, "letterbox", "size");
   if (dtype != "float32" && dtype != "uint8") {
     throw InvalidArgument("dtype: expected 'float32' or 'uint8', got '" + dtype + "'");
   }

@@ -2,6 +2,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -141,6 +142,7 @@ class PythonSession final : public BackendSession {
   void start() override {
     const py::gil_scoped_acquire gil;
     try {
+      views_.assign(views_.size(), {});  // a failed run leaves no views of what is freed here
       python_->outputs.clear();
       collect(backend_->engine().attr("run")(python_->inputs));
     } catch (py::error_already_set& raised) {
@@ -214,7 +216,10 @@ std::unique_ptr<BackendSession> PythonBackend::create_session(const Shape& shape
 PythonEngineError::PythonEngineError(const py::error_already_set& raised)
     : BackendError("engine.run raised " + type_name(raised.value()) + ": " +
                    py::str(raised.value()).cast<std::string>()),
-      cause_(share(raised.value())) {}
+      cause_(share(raised.value())) {
+  // Before Python 3.12 an exception in flight and its traceback are two objects.
+  if (raised.trace()) PyException_SetTraceback(cause_->ptr(), raised.trace().ptr());
+}
 
 std::shared_ptr<Backend> make_python_backend(const py::object& engine) {
   return std::make_shared<PythonBackend>(engine);

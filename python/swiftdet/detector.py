@@ -268,8 +268,12 @@ class Detector:
             return self._pipelines[kind]
 
     def _compile(self, input_shape: tuple[int, ...]) -> _core.Backend:
+        own = isinstance(self._compile_options["engine"], str)  # an object is loaded already, with shapes of its own
         return engines.compile(
-            self._loaded.model, self._loaded.weights, input_shape=input_shape, **self._compile_options
+            self._loaded.model,
+            self._loaded.weights,
+            input_shape=input_shape if own else None,
+            **self._compile_options,
         )
 
     def _pipeline(self, backend: _core.Backend) -> _core.Detector:

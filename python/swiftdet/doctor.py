@@ -50,6 +50,7 @@ def run_checks() -> list[Check]:
         check_onnxruntime,
         check_nvidia_driver,
         check_tensorrt,
+        check_environment,
     )
     return [check() for check in checks]
 
@@ -61,7 +62,7 @@ def works(checks: list[Check]) -> bool:
 
 def check_python() -> Check:
     """Python and the packages that swiftdet computes with."""
-    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "pillow", "onnx"))
+    packages = ", ".join(f"{name} {_version(name)}" for name in ("numpy", "pillow", "onnx"))
     return Check("Python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}; {packages}")
 
 
@@ -72,7 +73,7 @@ def check_core() -> Check:
         installed = importlib.metadata.version("swiftdet")
     except (ImportError, SwiftdetError) as e:
         return Check("swiftdet core", "fail", _words(e), "pip install --force-reinstall swiftdet")
-    detail = f"{config['version']}, compiled by {config['compiler']}"
+    detail = f"{config['version']}, compiler {config['compiler']}"
     if config["version"] != installed:
         return Check(
             "swiftdet core",
@@ -158,17 +159,22 @@ def check_tensorrt() -> Check:
     return Check("TensorRT", "ok", found or "not installed (needed for GPUs only)")
 
 
-def _build_config() -> dict[str, Any]:
-    import swiftdet._core as core  # noqa: PLC0415 - an import that fails is a finding
+def check_environment() -> Check:
+    """The variables that change what swiftdet does."""
+    found = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("SWIFTDET_")]
+    return Check("environment", "ok", ", ".join(found) or "no SWIFTDET_ variable is set")
 
-    return dict(core.build_config())
+
+def _build_config() -> dict[str, Any]:
+    from swiftdet import _core  # noqa: PLC0415 - an import that fails is a finding
+
+    return dict(_core.build_config())
 
 
 def _openvino_runtime() -> Any:
-    import swiftdet._core as core  # noqa: PLC0415
-    from swiftdet.engines import openvino  # noqa: PLC0415
+    from swiftdet.engines import openvino  # noqa: PLC0415 - as above
 
-    return core.OpenVINORuntime.load(openvino.library_dir())
+    return openvino.runtime()
 
 
 def _tiny_network() -> bytes:
@@ -187,12 +193,14 @@ def _tiny_network() -> bytes:
 
 def _installed(package: str) -> str | None:
     """The version of an installed package, found without importing it."""
-    if importlib.util.find_spec(package) is None:
-        return None
+    return None if importlib.util.find_spec(package) is None else _version(package)
+
+
+def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "installed, version unknown"  # under another distribution's name, such as onnxruntime-gpu
+        return "of unknown version"  # under another distribution's name, such as onnxruntime-gpu
 
 
 def _cuda_devices() -> tuple[str, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from swiftdet.engines.signature import Signature
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError
 from swiftdet.recognition import Evidence, check_outputs, recognise
-from swiftdet.spec import FAMILIES, ModelSpec
+from swiftdet.spec import FAMILIES, MAX_SIDE, ModelSpec
 
 if TYPE_CHECKING:
     import os
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from swiftdet.model_files.nms_cut import NmsCut
 
 Shape4: TypeAlias = tuple[int, int, int, int]
+
 
 class Inspect(Protocol):
     """Gives the ports of a model at an input shape, as `swiftdet.engines.inspect` does."""
@@ -37,7 +39,6 @@ _EXPORT_HELP = (
 )
 _DEFAULT_SIDE = 640
 _DEFAULT_SIDE_P6 = 1280
-_MAX_SIDE = 16384
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def load(
     imgsz: int | tuple[int, int] | None = None,
     inspect: Inspect | None = None,
 ) -> LoadedModel:
-    """Reads a detector and recognises what it holds. Executes nothing from the file and opens nothing outside its folder.
+    """Reads a detector and recognises what it holds.
+
+    Executes nothing from the file and opens nothing outside its folder. Safe from several threads.
 
     Args:
         path: an `.onnx` file, an OpenVINO `.xml` with its `.bin` beside it, or a folder with one such pair.
@@ -143,7 +146,7 @@ def describe(loaded: LoadedModel) -> dict[str, Any]:
         "num_classes": loaded.spec.head.num_classes,
         "source": loaded.spec.source,
         "synthetic": loaded.spec.synthetic,
-        "spec": dataclasses.asdict(loaded.spec),
+        "spec": json.loads(loaded.spec.to_json()),
     }
 
 
@@ -191,11 +194,10 @@ def _read_onnx(path: Path) -> tuple[ModelFile, NmsCut | None]:
     if onnx.metadata.spec is None and not onnx.has_final_detections():
         try:
             cut = find_nms(onnx.graph)
+            if cut is not None:
+                onnx.cut(cut.outputs)
         except ModelError as e:
             raise ModelError(f"model {path}: {e}") from e
-    if cut is not None:
-        onnx.cut(cut.outputs)
-    onnx.use_float32_boundary()
     return onnx.finish(), cut
 
 
@@ -225,23 +227,24 @@ def _input_shape(file: ModelFile, asked: tuple[int, int] | None, otherwise: tupl
         if image.shape[3] == 3:
             raise ModelError(f"{found}: channels last; expected channels first, [N, 3, H, W]: export it so")
         raise ModelError(f"{found}: {image.shape[1]} channels; expected an RGB image, [N, 3, H, W]")
-    if image.dtype != "float":
+    # Engines convert the ends of an IR themselves; in ONNX the reader has put casts there.
+    if image.dtype not in ({"float", "float16"} if file.format == "openvino" else {"float"}):
         raise ModelError(f"{found}; expected float32: export it without built-in pre-processing or quantised input")
     height, width = image.shape[2:]
     size = asked or otherwise
     wanted = (height if height > 0 else size[0], width if width > 0 else size[1])
     if asked is not None and wanted != asked:
         raise InvalidArgument(
-            f"imgsz={asked[0]}x{asked[1]}: the model's input is fixed at {list(image.shape)}; leave imgsz out or export "
-            "the model for that size"
+            f"imgsz={asked[0]}x{asked[1]}: the model's input is fixed at {list(image.shape)}; leave imgsz out or "
+            "export the model for that size"
         )
     spec = file.metadata.spec
-    if spec is not None and asked is None and wanted != spec.imgsz:
+    if spec is not None and wanted != spec.imgsz and (asked is None or not _size_is_free(file)):
         raise ModelError(f"{found}, but its description says {spec.imgsz[0]}x{spec.imgsz[1]}; export it again")
     if asked is not None and _size_is_free(file):
         _check_multiple(asked, spec.stride if spec is not None else file.metadata.stride or 32)
-    if max(wanted) > _MAX_SIDE:
-        raise ModelError(f"{found}; at most {_MAX_SIDE} px a side")
+    if max(wanted) > MAX_SIDE:
+        raise ModelError(f"{found}; at most {MAX_SIDE} px a side")
     return (image.shape[0] if image.shape[0] > 0 else 1, 3, *wanted)
 
 
@@ -261,8 +264,8 @@ def _parse_imgsz(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
         or not all(isinstance(s, int) and not isinstance(s, bool) for s in sides)
     ):
         raise InvalidType(f"imgsz: expected an int or (height, width), got {imgsz!r:.60}")
-    if not all(1 <= side <= _MAX_SIDE for side in sides):
-        raise InvalidArgument(f"imgsz: expected 1 to {_MAX_SIDE} px a side, got {imgsz!r:.60}")
+    if not all(1 <= side <= MAX_SIDE for side in sides):
+        raise InvalidArgument(f"imgsz: expected 1 to {MAX_SIDE} px a side, got {imgsz!r:.60}")
     return (sides[0], sides[1])
 
 

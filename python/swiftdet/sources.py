@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swiftdet.errors import ImageError
-from swiftdet.images import FORMATS, SUFFIXES
+from swiftdet.image_files import FORMATS, SUFFIXES
 
 _VIDEO_SUFFIXES = frozenset(
     (".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")

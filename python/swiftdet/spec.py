@@ -26,7 +26,8 @@ METADATA_KEY = "swiftdet.spec"
 
 _VERSION = 1
 _MAX_JSON_CHARS = 4 << 20
-_MAX_SIDE = 16384
+MAX_SIDE = 16384
+"""The largest side of a network's input, px."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +150,10 @@ class ModelSpec:
             raise _error(f"version {self.version}; this swiftdet reads version {_VERSION}: update it")
         if self.family not in FAMILIES:
             raise _error(f"family must be one of {', '.join(FAMILIES)}, got {self.family!r:.40}")
-        if not all(1 <= side <= _MAX_SIDE for side in self.imgsz):
-            raise _error(f"imgsz must be 1 to {_MAX_SIDE} px a side, got {self.imgsz}")
-        if not 1 <= self.stride <= _MAX_SIDE:
-            raise _error(f"stride must be 1 to {_MAX_SIDE}, got {self.stride}")
+        if not all(1 <= side <= MAX_SIDE for side in self.imgsz):
+            raise _error(f"imgsz must be 1 to {MAX_SIDE} px a side, got {self.imgsz}")
+        if not 1 <= self.stride <= MAX_SIDE:
+            raise _error(f"stride must be 1 to {MAX_SIDE}, got {self.stride}")
         if not (0.0 <= self.conf <= 1.0 and 0.0 <= self.iou <= 1.0 and self.max_det >= 1):
             raise _error(
                 f"conf and iou must be in [0, 1] and max_det positive, got {self.conf}, {self.iou}, {self.max_det}"
@@ -187,7 +188,7 @@ def _check_head(head: Head, num_names: int) -> None:
     if len(set(head.outputs)) != len(head.outputs):
         raise _error(f"an output is named twice ({', '.join(head.outputs)})")
     ascending = all(a < b for a, b in zip(head.strides, head.strides[1:], strict=False))
-    if not ascending or any(not 1 <= s <= _MAX_SIDE for s in head.strides):
+    if not ascending or any(not 1 <= s <= MAX_SIDE for s in head.strides):
         raise _error(f"strides must be positive and ascending, got {head.strides}")
     if head.layout == "anchor_maps":
         if not head.anchors or len(head.anchors) % levels != 0:

@@ -10,8 +10,10 @@ STATIC = (1, 3, 16, 24)
 DYNAMIC = ("n", 3, "h", "w")
 
 
-def make_model(nodes, outputs, *, shape=STATIC, dtype=TensorProto.FLOAT, initializers=(), extra_inputs=()) -> bytes:
-    """A model with the input `images` and outputs of unstated shape: [(name, type), ...] or names of floats."""
+def make_model(
+    nodes, outputs, *, shape=STATIC, dtype=TensorProto.FLOAT, initializers=(), extra_inputs=()
+) -> bytes:
+    """A model with the input `images` and outputs of unstated shape: (name, type), or names of floats."""
     typed = [(o, TensorProto.FLOAT) if isinstance(o, str) else o for o in outputs]
     graph = helper.make_graph(
         nodes,

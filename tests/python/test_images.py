@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import struct
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 from PIL import ImageFile
+
 from swiftdet import images
 from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, InvalidType
 
@@ -52,11 +54,14 @@ class TestArrays:
         rgba = np.dstack([PIXELS, PIXELS[..., :1]])
         np.testing.assert_array_equal(images.load(rgba, color="rgb").bgr(), PIXELS[..., ::-1])
         np.testing.assert_array_equal(images.load(rgba).bgr(), PIXELS)
-        np.testing.assert_array_equal(images.load(PIXELS[..., 0]).bgr(), cv2.cvtColor(PIXELS[..., 0].copy(), cv2.COLOR_GRAY2BGR))
+        np.testing.assert_array_equal(
+            images.load(PIXELS[..., 0]).bgr(), cv2.cvtColor(PIXELS[..., 0].copy(), cv2.COLOR_GRAY2BGR)
+        )
         assert np.shares_memory(images.load(rgba).bgr(), rgba)
 
     @pytest.mark.parametrize(
-        ("dtype", "advice"), [(np.float32, r"image \* 255"), (np.float64, "255"), (np.uint16, "astype"), (bool, "astype")]
+        ("dtype", "advice"),
+        [(np.float32, r"image \* 255"), (np.float64, "255"), (np.uint16, "astype"), (bool, "astype")],
     )
     def test_wrong_dtype(self, dtype, advice):
         with pytest.raises(InvalidType, match=f"expected uint8 pixels, got .*{advice}"):
@@ -239,7 +244,9 @@ class TestModes:
 
 
 class TestPilImages:
-    @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "PA", "La", "RGBa", "CMYK", "YCbCr", "HSV", "RGBX"])
+    @pytest.mark.parametrize(
+        "mode", ["RGB", "L", "1", "P", "RGBA", "LA", "PA", "La", "RGBa", "CMYK", "YCbCr", "HSV", "RGBX"]
+    )
     def test_modes(self, mode):
         base = PilImage.fromarray(SMOOTH)
         if mode == "La":
@@ -333,12 +340,12 @@ def png_header(width, height):
 
 class TestBadFiles:
     def test_missing(self, tmp_path):
-        with pytest.raises(ImageError, match="gone.jpg: no such file"):
+        with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
             images.load(tmp_path / "gone.jpg")
 
     def test_empty(self, tmp_path):
         (tmp_path / "a.jpg").write_bytes(b"")
-        with pytest.raises(ImageError, match=r"a.jpg: the file is empty \(0 bytes\)"):
+        with pytest.raises(ImageError, match=rf"^{tmp_path}/a.jpg: the file is empty \(0 bytes\)$"):
             images.load(tmp_path / "a.jpg")
         with pytest.raises(ImageError, match="got 0 bytes"):
             images.load(b"")
@@ -347,7 +354,7 @@ class TestBadFiles:
     def test_not_an_image(self, content, tmp_path):
         (tmp_path / "a.jpg").write_bytes(content)
         for source in (tmp_path / "a.jpg", content):
-            with pytest.raises(ImageError, match="not an image that this version reads"):
+            with pytest.raises(ImageError, match=r"^(\S+/a.jpg|encoded image): not an image that this version reads"):
                 images.load(source)
 
     def test_folder(self, tmp_path):
@@ -355,7 +362,7 @@ class TestBadFiles:
             images.load(tmp_path)
 
     def test_device(self):
-        with pytest.raises(ImageError, match="device or socket"):
+        with pytest.raises(ImageError, match=r"^/dev/zero: expected an image file, got a device or socket$"):
             images.load("/dev/zero")
 
     def test_address(self):
@@ -396,7 +403,7 @@ class TestBadFiles:
         content = encode(noise, kind, **options)
         path = tmp_path / "cut"
         path.write_bytes(content[: max(int(len(content) * share), 20)])
-        with pytest.raises(ImageError, match=r"cut: (damaged or truncated image|not an image)") as caught:
+        with pytest.raises(ImageError, match=r"cut: (damaged, truncated or of an unknown kind|not an image)") as caught:
             images.load(path)
         assert "\n" not in str(caught.value)
 
@@ -422,22 +429,20 @@ class TestBadFiles:
 
     def test_limit_is_the_callers(self):
         content = encode(PIXELS, "PNG")
-        with pytest.raises(ImageError, match="30x20 px is more than the limit of 599 px .* raise max_pixels"):
+        with pytest.raises(ImageError, match=r"30x20 px is more than the limit of 599 px .* raise max_pixels"):
             images.load(content, max_pixels=599)
         assert images.load(content, max_pixels=600).size == (20, 30)
 
 
-def test_changes_no_global_state(tmp_path):
+def test_changes_no_global_state():
     before = (PilImage.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
     for content in (encode(PIXELS, "PNG"), png_header(9500, 9500), b"junk"):
-        try:
+        with contextlib.suppress(ImageError):
             images.load(content)
-        except ImageError:
-            continue
     assert before == (PilImage.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
 
 
-def test_threads_see_their_own_images(tmp_path):
+def test_threads_see_their_own_images():
     contents = [encode(np.full((9, 9, 3), k, np.uint8), kind) for k in range(8) for kind in ("PNG", "BMP", "TIFF")]
     expected = [images.load(content).pixels[0, 0, 0] for content in contents]
     barrier = threading.Barrier(6)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import swiftdet.errors as errors
+from swiftdet import errors
 from swiftdet.ops import nms
 
 F = np.float32
@@ -130,9 +132,7 @@ def test_properties(case, iou, agnostic):
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(
-    st.integers(0, 2**32 - 1), st.sampled_from(["random", "clusters"]), thresholds.filter(lambda t: t < 1)
-)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["random", "clusters"]), thresholds.filter(lambda t: t < 1))
 def test_no_kept_pair_overlaps_and_every_loser_has_a_winner(seed, kind, iou):
     boxes, scores, classes = make_case(seed, kind, 80, 2)
     keep = nms(boxes, scores, classes, iou)
@@ -205,8 +205,18 @@ CLASSES = np.zeros(2, dtype=np.int32)
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "words"),
     [
-        ((BOXES.astype(np.float64), SCORES, CLASSES, 0.5), {}, errors.InvalidType, "boxes: expected.*float32"),
-        ((BOXES, SCORES.astype(np.float16), CLASSES, 0.5), {}, errors.InvalidType, "scores: expected.*float32"),
+        (
+            (BOXES.astype(np.float64), SCORES, CLASSES, 0.5),
+            {},
+            errors.InvalidType,
+            "boxes: .*float32",
+        ),
+        (
+            (BOXES, SCORES.astype(np.float16), CLASSES, 0.5),
+            {},
+            errors.InvalidType,
+            "scores: .*float32",
+        ),
         ((BOXES, SCORES, SCORES, 0.5), {}, errors.InvalidType, "classes: expected integers"),
         ((BOXES, SCORES, np.array([0, 2**31]), 0.5), {}, errors.InvalidArgument, "within int32"),
         ((BOXES[:, :3], SCORES, CLASSES, 0.5), {}, errors.InvalidArgument, r"boxes: expected \[K, 4\]"),
@@ -214,11 +224,21 @@ CLASSES = np.zeros(2, dtype=np.int32)
         ((BOXES, SCORES[:, None], CLASSES, 0.5), {}, errors.InvalidArgument, r"scores: expected \[K\]"),
         ((BOXES, SCORES[:1], CLASSES, 0.5), {}, errors.InvalidArgument, r"expected boxes \[K, 4\]"),
         ((BOXES, SCORES, CLASSES[:1], 0.5), {}, errors.InvalidArgument, r"expected boxes \[K, 4\]"),
-        ((BOXES, SCORES, CLASSES, -0.1), {}, errors.InvalidArgument, "iou_threshold: expected a number"),
-        ((BOXES, SCORES, CLASSES, 1.1), {}, errors.InvalidArgument, "iou_threshold: expected a number"),
-        ((BOXES, SCORES, CLASSES, float("nan")), {}, errors.InvalidArgument, "iou_threshold: expected a number"),
-        ((BOXES, SCORES, CLASSES, "0.5"), {}, errors.InvalidType, "iou_threshold: expected a number"),
-        ((BOXES, SCORES, CLASSES, 0.5), {"max_det": -1}, errors.InvalidArgument, "max_det: expected at least 0"),
+        ((BOXES, SCORES, CLASSES, -0.1), {}, errors.InvalidArgument, "iou_threshold: expected"),
+        ((BOXES, SCORES, CLASSES, 1.1), {}, errors.InvalidArgument, "iou_threshold: expected"),
+        (
+            (BOXES, SCORES, CLASSES, float("nan")),
+            {},
+            errors.InvalidArgument,
+            "iou_threshold: expected",
+        ),
+        ((BOXES, SCORES, CLASSES, "0.5"), {}, errors.InvalidType, "iou_threshold: expected"),
+        (
+            (BOXES, SCORES, CLASSES, 0.5),
+            {"max_det": -1},
+            errors.InvalidArgument,
+            "max_det: expected at least",
+        ),
         ((BOXES, SCORES, CLASSES, 0.5), {"max_det": 1.5}, errors.InvalidType, "max_det: expected an integer"),
         ((BOXES, SCORES, CLASSES, 0.5), {"device": "cuda:0"}, errors.BackendUnavailable, "no CUDA"),
         ((BOXES, SCORES, CLASSES, 0.5), {"device": "gpu"}, errors.InvalidArgument, "device: expected"),
@@ -227,6 +247,12 @@ CLASSES = np.zeros(2, dtype=np.int32)
 def test_refuses(arguments, options, error, words):
     with pytest.raises(error, match=words):
         nms(*arguments, **options)
+
+
+def test_docstring_example():
+    from swiftdet.ops import postprocess
+
+    assert doctest.testmod(postprocess) == doctest.TestResults(failed=0, attempted=2)
 
 
 def test_threads_agree():
@@ -260,7 +286,8 @@ BODIES = textwrap.dedent(
     from swiftdet.ops import nms
     digest = hashlib.sha256()
     for seed in range(60):
-        case = test_nms.make_case(seed, test_nms.KINDS[seed % len(test_nms.KINDS)], 40 * (seed % 9), 1 + seed % 4)
+        kind = test_nms.KINDS[seed % len(test_nms.KINDS)]
+        case = test_nms.make_case(seed, kind, 40 * (seed % 9), 1 + seed % 4)
         for iou in (0.0, 0.45, 0.5, 0.7):
             digest.update(nms(*case, iou, class_agnostic=seed % 2 == 0).tobytes())
     print(_core.build_config()["active_isa"], digest.hexdigest())
@@ -274,7 +301,7 @@ def test_forced_scalar_body_is_equal():
     results = {}
     for isa in _core.build_config()["isas"]:
         run = subprocess.run(
-            [sys.executable, "-c", BODIES, os.path.dirname(__file__)],
+            [sys.executable, "-c", BODIES, Path(__file__).parent],
             env={**os.environ, "SWIFTDET_FORCE_ISA": isa},
             capture_output=True,
             text=True,
@@ -309,8 +336,8 @@ TORCHVISION = textwrap.dedent(
 def test_equals_torchvision(tmp_path):
     """torchvision compares float IoU with a double threshold, ours with a float32 one.
 
-    So the thresholds here are float32 numbers, for which both comparisons are the same. Its order among equal scores
-    is that of a stable sort, ours is class, then index: the inputs are ordered by class and index first.
+    So the thresholds here are float32 numbers, for which both comparisons are the same. Its order among equal
+    scores is that of a stable sort, ours is class, then index: the inputs are ordered by class and index first.
     """
     python = os.environ.get("SWIFTDET_TORCHVISION_PYTHON")
     if not python:
@@ -329,9 +356,7 @@ def test_equals_torchvision(tmp_path):
         work[f"boxes{n}"], work[f"scores{n}"], work[f"iou{n}"] = boxes, scores, np.float64(iou)
         ours[f"keep{n}"] = nms(boxes, scores, classes, iou, class_agnostic=n % 2 == 0)
     np.savez(tmp_path / "work.npz", **work)
-    subprocess.run(
-        [python, "-c", TORCHVISION, tmp_path / "work.npz", tmp_path / "keep.npz"], check=True, timeout=250
-    )
+    subprocess.run([python, "-c", TORCHVISION, tmp_path / "work.npz", tmp_path / "keep.npz"], check=True, timeout=250)
     theirs = np.load(tmp_path / "keep.npz")
     for name, keep in ours.items():
         np.testing.assert_array_equal(keep, theirs[name], err_msg=name)

@@ -1,4 +1,4 @@
-"""The OpenVINO engine against onnxruntime, and its behaviour on bad input, in threads and in forked processes."""
+"""The OpenVINO engine against onnxruntime, and on bad input, in threads and in forked processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import threading
 import numpy as np
 import onnx
 import pytest
-from engine_models import DYNAMIC, STATIC, conv_model, images, make_model, reference
 from onnx import TensorProto, helper
+
+from engine_models import DYNAMIC, STATIC, conv_model, images, make_model, reference
 from swiftdet import _core, engines
 from swiftdet.engines import openvino
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError
@@ -112,7 +113,10 @@ def test_output_names_are_the_files_own(runtime):
     # An Identity makes both names one tensor to OpenVINO, which may then answer with either.
     for name in ("a_first", "z_last"):
         model = make_model(
-            [helper.make_node("Relu", ["images"], ["inner"]), helper.make_node("Identity", ["inner"], [name])],
+            [
+                helper.make_node("Relu", ["images"], ["inner"]),
+                helper.make_node("Identity", ["inner"], [name]),
+            ],
             [name, "inner"],
         )
         assert [n for n, _ in runtime.inspect(model)[1]] == [name, "inner"]
@@ -137,7 +141,7 @@ def test_several_inputs_are_refused_by_name(runtime):
         runtime.compile(model)
 
 
-# --- OpenVINO IR ---------------------------------------------------------------------------------------------------
+# --- OpenVINO IR ----------------------------------------------------------------------------------
 
 IR = """<?xml version="1.0"?>
 <net name="scale" version="11">
@@ -198,12 +202,20 @@ def test_an_ir_without_all_its_weights_is_refused(runtime, weights):
         runtime.compile(ir(), weights)
 
 
-# --- files that are no networks --------------------------------------------------------------------------------------
+# --- files that are no networks -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "model",
-    [b"", b"garbage", b"<net", b"<?xml version='1.0'?><html/>", b"\x00" * 100, conv_model()[:-20], conv_model()[:100]],
+    [
+        b"",
+        b"garbage",
+        b"<net",
+        b"<?xml version='1.0'?><html/>",
+        b"\x00" * 100,
+        conv_model()[:-20],
+        conv_model()[:100],
+    ],
     ids=["empty", "text", "cut xml", "other xml", "zeros", "nearly whole", "beginning"],
 )
 def test_unreadable_models_are_model_errors(runtime, model):
@@ -248,14 +260,21 @@ def test_an_onnx_model_takes_no_weights(runtime):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("performance", "fast"), ("inference_precision", "int3"), ("inference_precision", ""), ("num_threads", -1)],
+    [
+        ("performance", "fast"),
+        ("inference_precision", "int3"),
+        ("inference_precision", ""),
+        ("num_threads", -1),
+    ],
 )
 def test_bad_options_are_refused(runtime, option, value):
     with pytest.raises(InvalidArgument, match=option):
         runtime.compile(conv_model(), **{option: value})
 
 
-@pytest.mark.parametrize("options", [{"num_threads": 1}, {"inference_precision": "bf16"}, {"inference_precision": "f16"}])
+@pytest.mark.parametrize(
+    "options", [{"num_threads": 1}, {"inference_precision": "bf16"}, {"inference_precision": "f16"}]
+)
 def test_options_reach_the_plugin(runtime, options):
     model = conv_model()
     # Reduced precision is the plugin's to honour or not; half a percent covers bf16's 8 bits.
@@ -272,7 +291,7 @@ def test_compiled_networks_are_cached_on_request(runtime, tmp_path):
     assert sorted(cache.iterdir()) == blobs
 
 
-# --- sessions --------------------------------------------------------------------------------------------------------
+# --- sessions -------------------------------------------------------------------------------------
 
 
 def test_sessions_have_aligned_views_that_are_used_in_place(runtime):
@@ -306,7 +325,9 @@ def test_a_static_network_refuses_other_shapes_and_names_both(runtime):
         backend.infer(images((2, 3, 16, 24)))
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (1, 3, 8), (0, 3, 8, 8), (1, 3, 8, -1), (1, 3, 2**31, 2**31)])
+@pytest.mark.parametrize(
+    "shape", [(1, 4, 8, 8), (1, 3, 8), (0, 3, 8, 8), (1, 3, 8, -1), (1, 3, 2**31, 2**31)]
+)
 def test_a_dynamic_network_refuses_shapes_that_do_not_fit(runtime, shape):
     with pytest.raises(InvalidArgument):
         runtime.compile(conv_model(DYNAMIC)).create_session(shape)
@@ -358,7 +379,7 @@ def test_provenance(runtime):
     assert threaded.preferred_sessions >= backend.preferred_sessions
 
 
-# --- the library and the process -----------------------------------------------------------------------------------
+# --- the library and the process ------------------------------------------------------------------
 
 
 def test_one_runtime_for_each_folder(runtime, tmp_path):
@@ -400,7 +421,12 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     tests = os.path.dirname(__file__)  # noqa: PTH120
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -430,8 +456,8 @@ def test_a_forked_child_is_told_not_to_go_on():
         "session.infer()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    calls = [session.infer, lambda: backend.infer(images()), lambda: engines.compile(conv_model()),\n"
-        "             lambda: engines.inspect(conv_model())]\n"
+        "    calls = [session.infer, lambda: backend.infer(images()),\n"
+        "             lambda: engines.compile(conv_model()), lambda: engines.inspect(conv_model())]\n"
         "    refused = 0\n"
         "    for call in calls:\n"
         "        try: call()\n"

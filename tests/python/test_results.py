@@ -20,8 +20,15 @@ NAMES = {0: "person", 1: "bicycle", 2: "car"}
 def make(**changes):
     options = {"names": NAMES, "orig_shape": (100, 200)} | changes
     return Detections(
-        [[10.5, 20.0, 110.5, 90.0], [0.0, 0.0, 200.0, 100.0], [5.0, 6.0, 7.0, 9.0]], [0.9, 0.5, 0.25], [0, 2, 2], **options
+        [[10.5, 20.0, 110.5, 90.0], [0.0, 0.0, 200.0, 100.0], [5.0, 6.0, 7.0, 9.0]],
+        [0.9, 0.5, 0.25],
+        [0, 2, 2],
+        **options,
     )
+
+
+def pickled(found):
+    return pickle.loads(pickle.dumps(found))
 
 
 def empty(**changes):
@@ -101,14 +108,15 @@ class TestConstruction:
 class TestImmutability:
     @pytest.mark.parametrize("name", ["xyxy", "conf", "cls"])
     def test_arrays_are_read_only(self, name):
-        for found in (make(), make()[1:], make()[[0, 1]], pickle.loads(pickle.dumps(make())), copy.deepcopy(make())):
+        for found in (make(), make()[1:], make()[[0, 1]], pickled(make()), copy.deepcopy(make())):
             with pytest.raises(ValueError, match="read-only"):
                 getattr(found, name)[0] = 0
 
     def test_box_arrays_are_read_only(self):
         for name in ("xyxy", "xywh", "xyxyn", "xywhn", "conf", "cls", "data"):
-            with pytest.raises(ValueError, match="read-only"):
-                getattr(make().boxes, name)[0] = 0
+            for boxes in (make().boxes, make().boxes[[0, 1]], make().boxes[np.array([True, False, True])]):
+                with pytest.raises(ValueError, match="read-only"):
+                    getattr(boxes, name)[0] = 0
 
     def test_attributes_cannot_be_set(self):
         found = make()
@@ -124,10 +132,11 @@ class TestImmutability:
         assert found.names == NAMES
         assert found.speed["inference"] == 0.0
 
-    @pytest.mark.parametrize("through", [lambda d: pickle.loads(pickle.dumps(d)), copy.copy, copy.deepcopy])
+    @pytest.mark.parametrize("through", [pickled, copy.copy, copy.deepcopy])
     def test_survives_copying(self, through):
         found = make(path="a.jpg", speed={"inference": 2.5}, truncated=4, note="rotated")
         twin = through(found)
+        assert through(make(orig_img=np.ones((100, 200, 3), np.uint8))).orig_img.all()
         assert np.array_equal(twin.xyxy, found.xyxy)
         assert np.array_equal(twin.cls, found.cls)
         assert (twin.path, twin.speed, twin.truncated, twin.note, twin.names, twin.orig_shape) == (

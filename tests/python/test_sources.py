@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image as PilImage
+
 from swiftdet import sources
 from swiftdet.errors import ImageError
 
@@ -55,7 +56,7 @@ def test_lists_keep_their_order(folder):
     assert names([items[0], items[4]], folder) == ["b.jpg", "sub/d.jpg"]
 
 
-def test_a_single_array(folder):
+def test_a_single_array():
     array = np.zeros((2, 2, 3), np.uint8)
     assert sources.expand(array)[0] is array
 

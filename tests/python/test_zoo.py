@@ -2,6 +2,7 @@ import dataclasses
 import json
 
 import pytest
+
 from swiftdet import zoo
 from swiftdet.errors import InvalidArgument
 

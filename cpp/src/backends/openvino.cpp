@@ -55,9 +55,14 @@ Shape shape_of(const Library& library, const ov_tensor_t* tensor) {
   const Api& api = library.api();
   ov_shape_t dims{};
   library.check(api.ov_tensor_get_shape(tensor, &dims), "tell the shape of an output");
+  const std::int64_t rank = dims.rank;
   Shape shape;
-  for (std::int64_t axis = 0; axis < dims.rank; ++axis) shape.push_back(dims.dims[axis]);
+  for (std::int64_t axis = 0; axis < rank; ++axis) shape.push_back(dims.dims[axis]);
   static_cast<void>(api.ov_shape_free(&dims));
+  if (rank > static_cast<std::int64_t>(Shape::kMaxRank)) {
+    throw BackendError("network: expected outputs of at most " + std::to_string(Shape::kMaxRank) +
+                       " dimensions, got one of " + std::to_string(rank));
+  }
   return shape;
 }
 
@@ -91,8 +96,6 @@ Signature signature_of(const Library& library, const ov_model_t* model, const st
 
 // --- from bytes to a model ready to compile ---------------------------------------------------------------------
 
-using Bytes = std::vector<std::byte>;
-
 /// A network as read, and the names that its file gives to the outputs (empty where unknown).
 struct ReadModel {
   Handle<ov_model_t> model;
@@ -107,7 +110,7 @@ bool looks_like_xml(std::span<const std::byte> model) {
 }
 
 /// Only the two formats that we promise reach OpenVINO, whose other readers would try anything.
-std::vector<std::string> check_format(std::span<const std::byte> model, const Bytes& weights) {
+std::vector<std::string> check_format(std::span<const std::byte> model, std::span<const std::byte> weights) {
   if (looks_like_xml(model)) return {};
   const auto scan = scan_onnx(model);
   if (!scan) {
@@ -125,7 +128,7 @@ std::vector<std::string> check_format(std::span<const std::byte> model, const By
 
 /// `weights` must outlive the model and everything made from it: the constants of an IR are not copied.
 ReadModel read_model(const Library& library, const ov_core_t* core, std::span<const std::byte> model,
-                     const Bytes& weights) {
+                     std::span<const std::byte> weights) {
   const Api& api = library.api();
   std::vector<std::string> output_names = check_format(model, weights);
   Handle<ov_tensor_t> tensor;
@@ -214,6 +217,8 @@ Handle<ov_model_t> with_float32_edges(const Library& library, const ov_model_t* 
 }
 
 // --- engine and session -----------------------------------------------------------------------------------------
+
+using Bytes = std::vector<std::byte>;
 
 class Engine final : public Backend, public std::enable_shared_from_this<Engine> {
  public:
@@ -402,8 +407,7 @@ class LoadedRuntime final : public Runtime {
   [[nodiscard]] Signature inspect(std::span<const std::byte> model, std::span<const std::byte> weights,
                                   const Shape& input_shape) override {
     library_.check_process();
-    const Bytes kept(weights.begin(), weights.end());
-    const auto read = read_model(library_, core_.get(), model, kept);
+    const auto read = read_model(library_, core_.get(), model, weights);
     return shaped_signature(read, input_shape);
   }
 

@@ -96,26 +96,29 @@ ElementTypes Library::find_element_types() const {
   // BOOLEAN BF16 F16 F32 F64 I4 I8 I16 I32 I64: the order is stable, the first code is not. The sizes in bytes of
   // eight elements of each tell where the sequence begins.
   constexpr std::array<std::size_t, 10> kSizes = {8, 16, 16, 32, 64, 4, 8, 16, 32, 64};
-  constexpr int kFirstCodes = 6;
-  constexpr int kF32 = 3;
-  constexpr int kI8 = 6;
+  constexpr std::size_t kLastCode = 15;
+  constexpr std::size_t kF32 = 3;
+  constexpr std::size_t kI8 = 6;
+  alignas(64) std::array<std::byte, 64> memory{};  // eight of the widest type
   std::array<std::int64_t, 1> dims = {8};
   const ov_shape_t shape{1, dims.data()};
-  std::array<std::size_t, kFirstCodes + kSizes.size()> sizes{};  // by code; 0 where the library knows no such type
-  for (std::size_t code = 0; code < sizes.size(); ++code) {
+  std::array<std::size_t, kLastCode + 1> sizes{};  // by code; 0 where the library knows no such type
+  for (std::size_t code = 0; code <= kLastCode; ++code) {
     ov_tensor_t* tensor = nullptr;
-    if (api_.ov_tensor_create(static_cast<ov_element_type_e>(code), shape, &tensor) != ov_status_e::OK) continue;
+    // Round memory of ours: asked to allocate, releases leak or try 2^61 bytes for the type "dynamic".
+    const auto type = static_cast<ov_element_type_e>(code);
+    if (api_.ov_tensor_create_from_host_ptr(type, shape, memory.data(), &tensor) != ov_status_e::OK) continue;
     const Handle<ov_tensor_t> owner(tensor, {*this, api_.ov_tensor_free});
     check<BackendUnavailable>(api_.ov_tensor_get_byte_size(tensor, &sizes[code]), "size a tensor");
-  }
-  for (int first = 0; first < kFirstCodes; ++first) {
+    if (code + 1 < kSizes.size()) continue;
+    const std::size_t first = code + 1 - kSizes.size();
     if (std::equal(kSizes.begin(), kSizes.end(), sizes.begin() + first)) {
       return {static_cast<ov_element_type_e>(first + kF32), static_cast<ov_element_type_e>(first + kI8)};
     }
   }
   throw BackendUnavailable("OpenVINO " + version_ +
-                           " numbers its element types in a way that this swiftdet does not know; install a release "
-                           "that it was tested with: pip install 'openvino>=2025.0,<2027'");
+                           " numbers its element types in a way that this swiftdet does not know; install one that "
+                           "it was tested with: pip install 'openvino==2026.4.*'");
 }
 
 }  // namespace swiftdet::openvino

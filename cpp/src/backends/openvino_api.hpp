@@ -61,7 +61,6 @@ namespace swiftdet::openvino {
   X(ov_preprocess_prepostprocessor_get_input_info_by_index)  \
   X(ov_preprocess_prepostprocessor_get_output_info_by_index) \
   X(ov_shape_free)                                           \
-  X(ov_tensor_create)                                        \
   X(ov_tensor_create_from_host_ptr)                          \
   X(ov_tensor_data)                                          \
   X(ov_tensor_free)                                          \

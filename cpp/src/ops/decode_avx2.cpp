@@ -27,16 +27,16 @@ std::int32_t find_above(const float* x, std::int32_t n, float threshold, std::in
   std::int32_t i = 0;
   // Four vectors under one test: most are empty.
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    const __m256 m0 = _mm256_cmp_ps(_mm256_loadu_ps(x + i), t, _CMP_GT_OQ);
-    const __m256 m1 = _mm256_cmp_ps(_mm256_loadu_ps(x + i + kLanes), t, _CMP_GT_OQ);
-    const __m256 m2 = _mm256_cmp_ps(_mm256_loadu_ps(x + i + 2 * kLanes), t, _CMP_GT_OQ);
-    const __m256 m3 = _mm256_cmp_ps(_mm256_loadu_ps(x + i + 3 * kLanes), t, _CMP_GT_OQ);
+    const float* const p = x + i;
+    const __m256 m0 = _mm256_cmp_ps(_mm256_loadu_ps(p), t, _CMP_GT_OQ);
+    const __m256 m1 = _mm256_cmp_ps(_mm256_loadu_ps(p + 8), t, _CMP_GT_OQ);
+    const __m256 m2 = _mm256_cmp_ps(_mm256_loadu_ps(p + 16), t, _CMP_GT_OQ);
+    const __m256 m3 = _mm256_cmp_ps(_mm256_loadu_ps(p + 24), t, _CMP_GT_OQ);
     const __m256 any = _mm256_or_ps(_mm256_or_ps(m0, m1), _mm256_or_ps(m2, m3));
     if (_mm256_testz_ps(any, any) != 0) continue;
-    const unsigned mask = static_cast<unsigned>(_mm256_movemask_ps(m0)) |
-                          static_cast<unsigned>(_mm256_movemask_ps(m1)) << 8U |
-                          static_cast<unsigned>(_mm256_movemask_ps(m2)) << 16U |
-                          static_cast<unsigned>(_mm256_movemask_ps(m3)) << 24U;
+    const unsigned mask =
+        static_cast<unsigned>(_mm256_movemask_ps(m0)) | static_cast<unsigned>(_mm256_movemask_ps(m1)) << 8U |
+        static_cast<unsigned>(_mm256_movemask_ps(m2)) << 16U | static_cast<unsigned>(_mm256_movemask_ps(m3)) << 24U;
     found = append(hits, found, mask, i);
   }
   for (; i + kLanes <= n; i += kLanes) found = append(hits, found, above(_mm256_loadu_ps(x + i), t), i);
@@ -82,8 +82,7 @@ std::int32_t find_scaled_above(const float* x, std::int32_t n, float scale, floa
 /// exp_f32 of base/exp.hpp, step by step, in eight lanes.
 inline __m256 exp_lanes(__m256 x) {
   using C = ExpConstants;
-  const __m256 shifted =
-      _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(C::kLog2E)), _mm256_set1_ps(C::kRound));
+  const __m256 shifted = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(C::kLog2E)), _mm256_set1_ps(C::kRound));
   const __m256 n = _mm256_sub_ps(shifted, _mm256_set1_ps(C::kRound));
   const __m256 r = _mm256_sub_ps(_mm256_sub_ps(x, _mm256_mul_ps(n, _mm256_set1_ps(C::kLn2High))),
                                  _mm256_mul_ps(n, _mm256_set1_ps(C::kLn2Low)));
@@ -93,10 +92,8 @@ inline __m256 exp_lanes(__m256 x) {
   q = _mm256_add_ps(_mm256_mul_ps(q, r), _mm256_set1_ps(C::kQ2));
   q = _mm256_add_ps(_mm256_mul_ps(q, r), _mm256_set1_ps(C::kQ1));
   q = _mm256_add_ps(_mm256_mul_ps(q, r), _mm256_set1_ps(C::kQ0));
-  const __m256 y =
-      _mm256_add_ps(_mm256_set1_ps(1.0F), _mm256_add_ps(r, _mm256_mul_ps(_mm256_mul_ps(r, r), q)));
-  const __m256i scaled =
-      _mm256_add_epi32(_mm256_castps_si256(y), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
+  const __m256 y = _mm256_add_ps(_mm256_set1_ps(1.0F), _mm256_add_ps(r, _mm256_mul_ps(_mm256_mul_ps(r, r), q)));
+  const __m256i scaled = _mm256_add_epi32(_mm256_castps_si256(y), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
   __m256 result = _mm256_castsi256_ps(scaled);
   const __m256 too_low = _mm256_cmp_ps(x, _mm256_set1_ps(C::kMin), _CMP_LT_OQ);
   const __m256 too_high = _mm256_cmp_ps(x, _mm256_set1_ps(C::kMax), _CMP_GT_OQ);

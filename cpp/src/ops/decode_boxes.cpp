@@ -25,6 +25,17 @@ void decode_plain(const float* base, std::ptrdiff_t anchor_stride, std::ptrdiff_
   }
 }
 
+/// Place of a cell in its level, as the floats that the formulas take.
+struct CellPlace {
+  float column;
+  float row;
+};
+
+CellPlace place_of(std::int32_t cell, std::int32_t width) noexcept {
+  const std::int32_t row = cell / width;
+  return {static_cast<float>(cell - row * width), static_cast<float>(row)};
+}
+
 std::size_t level_of(const HeadGeometry& geometry, std::size_t levels, std::int32_t anchor) noexcept {
   std::size_t level = levels - 1;
   while (geometry.levels[level].first_anchor > anchor) --level;
@@ -41,13 +52,13 @@ void decode_anchor_maps(std::span<const TensorView> outputs, std::int64_t image,
     const std::int32_t within = anchors[i] - level.first_anchor;
     const std::int32_t shape = within / level.cells();
     const std::int32_t cell = within % level.cells();
+    const CellPlace place = place_of(cell, level.width);
     const std::ptrdiff_t step = level.interleaved ? 1 : level.cells();
-    const float* const v = item(outputs[index], image) +
-                           (level.interleaved ? within * values : shape * values * level.cells() + cell);
+    const float* const v =
+        item(outputs[index], image) + (level.interleaved ? within * values : shape * values * level.cells() + cell);
     const auto& anchor = head.anchors[index * static_cast<std::size_t>(per_cell) + static_cast<std::size_t>(shape)];
-    boxes[i] = box_from_anchor(v[0], v[step], v[2 * step], v[3 * step], static_cast<float>(cell % level.width),
-                               static_cast<float>(cell / level.width), static_cast<float>(head.strides[index]),
-                               anchor[0], anchor[1]);
+    boxes[i] = box_from_anchor(v[0], v[step], v[2 * step], v[3 * step], place.column, place.row,
+                               static_cast<float>(head.strides[index]), anchor[0], anchor[1]);
   }
 }
 
@@ -77,9 +88,9 @@ void BoxDecoder::decode_distributions(std::span<const TensorView> outputs, std::
     const float* side = distances_.data();
     for (const std::int32_t member : members_) {
       const auto i = static_cast<std::size_t>(member);
-      const std::int32_t cell = anchors[i] - level.first_anchor;
-      boxes[i] = box_from_distances(side[0], side[1], side[2], side[3], static_cast<float>(cell % level.width),
-                                    static_cast<float>(cell / level.width), static_cast<float>(head.strides[index]));
+      const CellPlace place = place_of(anchors[i] - level.first_anchor, level.width);
+      boxes[i] = box_from_distances(side[0], side[1], side[2], side[3], place.column, place.row,
+                                    static_cast<float>(head.strides[index]));
       side += 4;
     }
   }
@@ -92,13 +103,10 @@ void BoxDecoder::decode(std::span<const TensorView> outputs, std::int64_t image,
       return decode_plain(item(outputs[0], image), outputs[0].shape[2], 1, head.box_format, anchors, boxes);
     case HeadLayout::kColumns:
       return decode_plain(item(outputs[0], image), 1, geometry.predictions, head.box_format, anchors, boxes);
-    case HeadLayout::kScoresBoxes:
-      return decode_plain(item(outputs[1], image), 4, 1, head.box_format, anchors, boxes);
-    case HeadLayout::kDetections:
-      return decode_plain(item(outputs[0], image), 6, 1, BoxFormat::kXyxy, anchors, boxes);
+    case HeadLayout::kScoresBoxes: return decode_plain(item(outputs[1], image), 4, 1, head.box_format, anchors, boxes);
+    case HeadLayout::kDetections: return decode_plain(item(outputs[0], image), 6, 1, BoxFormat::kXyxy, anchors, boxes);
     case HeadLayout::kAnchorMaps: return decode_anchor_maps(outputs, image, head, geometry, anchors, boxes);
-    case HeadLayout::kDistributionMaps:
-      return decode_distributions(outputs, image, head, geometry, anchors, boxes);
+    case HeadLayout::kDistributionMaps: return decode_distributions(outputs, image, head, geometry, anchors, boxes);
   }
 }
 

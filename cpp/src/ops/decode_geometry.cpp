@@ -35,9 +35,7 @@ std::size_t expected_outputs(const HeadSpec& head) {
   }
 }
 
-std::string prefix(const HeadSpec& head) {
-  return "head of layout '" + std::string(layout_name(head.layout)) + "': ";
-}
+std::string prefix(const HeadSpec& head) { return "head of layout '" + std::string(layout_name(head.layout)) + "': "; }
 
 void expect(bool holds, const HeadSpec& head, const char* sentence) {
   if (!holds) throw ModelError(prefix(head) + sentence);
@@ -46,14 +44,11 @@ void expect(bool holds, const HeadSpec& head, const char* sentence) {
 constexpr std::int64_t kAny = -1;
 
 /// A dynamic dimension fits everything.
-bool fits(std::int64_t found, std::int64_t expected) noexcept {
-  return found < 0 || expected < 0 || found == expected;
-}
+bool fits(std::int64_t found, std::int64_t expected) noexcept { return found < 0 || expected < 0 || found == expected; }
 
 bool fits(const Shape& shape, std::initializer_list<std::int64_t> expected) noexcept {
-  return shape.rank() == expected.size() &&
-         std::equal(shape.begin(), shape.end(), expected.begin(),
-                    [](std::int64_t a, std::int64_t b) { return fits(a, b); });
+  return shape.rank() == expected.size() && std::equal(shape.begin(), shape.end(), expected.begin(),
+                                                       [](std::int64_t a, std::int64_t b) { return fits(a, b); });
 }
 
 [[noreturn]] void refuse(const HeadSpec& head, std::size_t output, const TensorView& found,
@@ -83,8 +78,8 @@ void check_levels(std::span<const TensorView> outputs, const HeadSpec& head, std
 
 void check_shapes(std::span<const TensorView> outputs, const HeadSpec& head) {
   if (outputs.size() != head.outputs.size()) {
-    throw ModelError(prefix(head) + "expected " + n(static_cast<std::int64_t>(head.outputs.size())) +
-                     " outputs, got " + n(static_cast<std::int64_t>(outputs.size())));
+    throw ModelError(prefix(head) + "expected " + n(static_cast<std::int64_t>(head.outputs.size())) + " outputs, got " +
+                     n(static_cast<std::int64_t>(outputs.size())));
   }
   const std::int64_t classes = head.num_classes;
   const std::int64_t values = (head.has_objectness ? 5 : 4) + classes;
@@ -99,9 +94,7 @@ void check_shapes(std::span<const TensorView> outputs, const HeadSpec& head) {
     case HeadLayout::kColumns:
       if (!fits(outputs[0].shape, {kAny, values, kAny})) refuse(head, 0, outputs[0], "[N, " + n(values) + ", P]");
       break;
-    case HeadLayout::kDetections:
-      check(0, {kAny, kAny, 6}, "[N, M, 6]");
-      break;
+    case HeadLayout::kDetections: check(0, {kAny, kAny, 6}, "[N, M, 6]"); break;
     case HeadLayout::kScoresBoxes: {
       const bool swapped = head.scores_class_major;
       const Shape& scores = outputs[0].shape;
@@ -111,8 +104,7 @@ void check_shapes(std::span<const TensorView> outputs, const HeadSpec& head) {
       }
       const std::int64_t predictions = scores[swapped ? 2 : 1];
       if (!fits(outputs[1].shape, {batch, predictions, 4}) && !fits(outputs[1].shape, {batch, predictions, 1, 4})) {
-        refuse(head, 1, outputs[1],
-               "boxes [N, P, 4] or [N, P, 1, 4] for the scores " + outputs[0].shape.to_string());
+        refuse(head, 1, outputs[1], "boxes [N, P, 4] or [N, P, 1, 4] for the scores " + outputs[0].shape.to_string());
       }
       break;
     }
@@ -170,9 +162,10 @@ void check_spec(const HeadSpec& head) {
   if (head.layout == HeadLayout::kAnchorMaps) {
     expect(!head.anchors.empty() && head.anchors.size() % head.strides.size() == 0, head,
            "anchors: expected the same number of (width, height) for every level");
-    expect(std::all_of(head.anchors.begin(), head.anchors.end(),
-                       [](const auto& a) { return std::isfinite(a[0]) && std::isfinite(a[1]) && a[0] > 0 && a[1] > 0; }),
-           head, "anchors must be positive and finite");
+    expect(
+        std::all_of(head.anchors.begin(), head.anchors.end(),
+                    [](const auto& a) { return std::isfinite(a[0]) && std::isfinite(a[1]) && a[0] > 0 && a[1] > 0; }),
+        head, "anchors must be positive and finite");
   }
   if (head.layout == HeadLayout::kDistributionMaps) {
     expect(head.reg_max >= 1 && head.reg_max <= 1023, head, "reg_max must be 1 to 1023 (bins of a side, minus 1)");

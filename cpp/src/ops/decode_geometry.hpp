@@ -16,8 +16,8 @@ inline constexpr std::size_t kMaxLevels = 8;
 struct Level {
   std::int32_t height = 0;
   std::int32_t width = 0;
-  std::int32_t first_anchor = 0;   ///< index of the level's first prediction
-  bool interleaved = false;        ///< anchor_maps: [N, A, h, w, 5+C], not [N, A*(5+C), h, w]
+  std::int32_t first_anchor = 0;  ///< index of the level's first prediction
+  bool interleaved = false;       ///< anchor_maps: [N, A, h, w, 5+C], not [N, A*(5+C), h, w]
 
   [[nodiscard]] std::int32_t cells() const noexcept { return height * width; }
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <limits>
 
 #include "swiftdet/base/exp.hpp"
@@ -36,13 +37,20 @@ float activated(float raw, const ScoreRule& rule) noexcept { return rule.logits 
 /// What the raw values themselves are compared with.
 float raw_threshold(const ScoreRule& rule) noexcept { return rule.logits ? rule.logit_threshold : rule.threshold; }
 
+/// A logit that every class needs for `objectness` * sigmoid(logit) to be above the threshold, a little too low: a
+/// cheap first test, whose slack of 0.01 hides all rounding. What passes is then looked at exactly.
+float class_logit_bound(float objectness, const ScoreRule& rule) noexcept {
+  const double needed = std::min(static_cast<double>(rule.threshold) / static_cast<double>(objectness), 0.999);
+  return std::max(rule.logit_threshold, static_cast<float>(std::log(needed / (1.0 - needed)) - 0.01));
+}
+
 std::size_t at(std::int32_t index) noexcept { return static_cast<std::size_t>(index); }
 
 }  // namespace
 
 float logit_threshold(float threshold) noexcept {
-  std::int32_t low = ordered(-std::numeric_limits<float>::infinity());   // sigmoid 0: never above
-  std::int32_t high = ordered(std::numeric_limits<float>::infinity());   // sigmoid 1
+  std::int32_t low = ordered(-std::numeric_limits<float>::infinity());  // sigmoid 0: never above
+  std::int32_t high = ordered(std::numeric_limits<float>::infinity());  // sigmoid 1
   if (!(1.0F > threshold)) return std::numeric_limits<float>::infinity();
   while (std::int64_t{high} - low > 1) {
     const auto middle = static_cast<std::int32_t>((std::int64_t{low} + high) >> 1);
@@ -92,6 +100,7 @@ void ScoreScanner::reserve(std::int32_t anchors, std::int32_t row_hits, bool bes
   grow(hits_, row_hits);
   grow(objects_, anchors);
   grow(object_scores_, anchors);
+  grow(class_bounds_, anchors);
   if (best) {
     grow(best_score_, anchors);
     grow(best_class_, anchors);
@@ -148,14 +157,14 @@ void ScoreScanner::scan_class_major_objects(const ScoreBlock& block, const Score
   if (objects == 0) return;
   for (std::int32_t i = 0; i < objects; ++i) {
     object_scores_[at(i)] = activated(block.objectness[objects_[at(i)]], rule);
+    if (rule.logits) class_bounds_[at(i)] = class_logit_bound(object_scores_[at(i)], rule);
   }
   for (std::int32_t cls = 0; cls < block.classes; ++cls) {
     if (rule.multi_label && !wanted(rule.classes, cls)) continue;
     const float* const row = block.scores + cls * block.stride;
     for (std::int32_t i = 0; i < objects; ++i) {
       const float raw = row[objects_[at(i)]];
-      // A logit at or below the threshold cannot pass: the objectness is at most 1.
-      if (rule.logits && !(raw > threshold)) continue;
+      if (rule.logits && !(raw > class_bounds_[at(i)])) continue;
       const float score = object_scores_[at(i)] * activated(raw, rule);
       if (!is_candidate(score, rule)) continue;
       if (rule.multi_label) {
@@ -211,10 +220,9 @@ void ScoreScanner::scan_anchor_major_objects(const ScoreBlock& block, const Scor
     const std::int32_t anchor = objects_[at(i)];
     const float objectness = activated(block.objectness[anchor * block.stride], rule);
     const float* const row = block.scores + anchor * block.stride;
-    // Logits at or below the threshold cannot pass (the objectness is at most 1); those above are looked at exactly.
     const std::int32_t found =
-        rule.logits ? kernels_->find_above(row, block.classes, threshold, hits_.data())
-                    : kernels_->find_scaled_above(row, block.classes, objectness, threshold, hits_.data());
+        rule.logits ? kernels_->find_above(row, block.classes, class_logit_bound(objectness, rule), hits_.data())
+                    : kernels_->find_scaled_above(row, block.classes, objectness, rule.threshold, hits_.data());
     for (std::int32_t hit = 0; hit < found; ++hit) {
       const std::int32_t cls = hits_[at(hit)];
       candidates.add(block.first_anchor + anchor, cls, objectness * activated(row[cls], rule));

@@ -13,7 +13,7 @@ namespace swiftdet::ops {
 
 /// Scores of `count` anchors, numbered from `first_anchor`.
 struct ScoreBlock {
-  bool class_major = false;           ///< scores[cls * stride + anchor], else scores[anchor * stride + cls]
+  bool class_major = false;  ///< scores[cls * stride + anchor], else scores[anchor * stride + cls]
   const float* scores = nullptr;
   const float* objectness = nullptr;  ///< null: none; class_major: [anchor], else [anchor * stride]
   std::ptrdiff_t stride = 0;
@@ -23,8 +23,8 @@ struct ScoreBlock {
 };
 
 struct ScoreRule {
-  float threshold = 0.0F;      ///< score > threshold, and objectness > threshold where there is one
-  bool logits = false;         ///< scores and objectness are logits
+  float threshold = 0.0F;        ///< score > threshold, and objectness > threshold where there is one
+  bool logits = false;           ///< scores and objectness are logits
   float logit_threshold = 0.0F;  ///< the largest logit whose sigmoid is not above `threshold`
   bool multi_label = false;
   std::span<const std::uint8_t> classes{};  ///< flags of wanted classes; empty = all
@@ -55,11 +55,12 @@ class ScoreScanner {
 
   const cpu::DecodeKernels* kernels_;
   std::vector<std::int32_t> hits_;
-  std::vector<std::int32_t> objects_;      ///< anchors whose objectness is over the threshold
-  std::vector<float> object_scores_;       ///< their objectness
-  std::vector<float> best_score_;          ///< per slot; 0 = none yet (a candidate's score is positive)
+  std::vector<std::int32_t> objects_;  ///< anchors whose objectness is over the threshold
+  std::vector<float> object_scores_;   ///< their objectness
+  std::vector<float> class_bounds_;    ///< what their class logits must exceed at least
+  std::vector<float> best_score_;      ///< per slot; 0 = none yet (a candidate's score is positive)
   std::vector<std::int32_t> best_class_;
-  std::vector<std::int32_t> touched_;      ///< slots with a best score
+  std::vector<std::int32_t> touched_;  ///< slots with a best score
 };
 
 }  // namespace swiftdet::ops

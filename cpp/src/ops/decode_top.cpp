@@ -49,6 +49,7 @@ std::span<const std::uint64_t> TopCandidates::finish() {
   if (keys_.size() < kSmall) {
     std::sort(keys_.begin(), keys_.end(), std::greater<>());
   } else {
+    scratch_.reserve(keys_.capacity());  // the two trade places: neither may have to grow in the next run
     radix_sort_descending(keys_, scratch_);
   }
   return keys_;

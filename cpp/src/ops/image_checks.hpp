@@ -11,20 +11,22 @@ namespace swiftdet::ops {
 /// Longest side, of sources and targets alike: what the formats that people send can express.
 inline constexpr int kMaxSide = 65535;
 
+// The names are C strings: a check that passes, once per call on the hot path, builds no message and so allocates nothing.
+
 /// @throw InvalidArgument  a side outside 1 to kMaxSide.
-inline void check_side_lengths(Size size, const std::string& what) {
+inline void check_side_lengths(Size size, const char* operation, const char* what) {
   if (size.height < 1 || size.width < 1 || size.height > kMaxSide || size.width > kMaxSide) {
-    throw InvalidArgument(what + ": expected sides of 1 to " + std::to_string(kMaxSide) + " px, got height " +
+    throw InvalidArgument(std::string(operation) + ": " + what + ": expected sides of 1 to " + std::to_string(kMaxSide) + " px, got height " +
                           std::to_string(size.height) + " and width " + std::to_string(size.width));
   }
 }
 
 /// @throw InvalidArgument  no pixels, sides out of range, or a channel count other than 1, 3, 4.
-inline void check_source(const ImageView& source, const std::string& operation) {
-  check_side_lengths(source.size, operation + ": source image");
-  if (source.data == nullptr) throw InvalidArgument(operation + ": the source image has no pixels (null pointer)");
+inline void check_source(const ImageView& source, const char* operation) {
+  check_side_lengths(source.size, operation, "source image");
+  if (source.data == nullptr) throw InvalidArgument(std::string(operation) + ": the source image has no pixels (null pointer)");
   if (source.channels != 1 && source.channels != 3 && source.channels != 4) {
-    throw InvalidArgument(operation + ": expected a source image of 1, 3 or 4 channels, got " +
+    throw InvalidArgument(std::string(operation) + ": expected a source image of 1, 3 or 4 channels, got " +
                           std::to_string(source.channels));
   }
 }

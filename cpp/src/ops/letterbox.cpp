@@ -32,7 +32,7 @@ void check_scaling(const Preprocess& preprocess) {
 
 void check_arguments(const ImageView& source, Size target, const void* tensor) {
   check_source(source, "letterbox");
-  check_side_lengths(target, "letterbox: target size");
+  check_side_lengths(target, "letterbox", "target size");
   if (tensor == nullptr) throw InvalidArgument("letterbox: the tensor to fill is a null pointer");
 }
 

@@ -1,6 +1,7 @@
 #include "swiftdet/ops/nms.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -48,6 +49,41 @@ void append(KeptBlock* blocks, std::int32_t place, const cpu::ProbeBox& box) {
   block.y2[lane] = box.y2;
   block.area[lane] = box.area;
 }
+
+struct Entry {
+  std::uint64_t key;
+  std::int32_t index;
+};
+
+/// Ascending keys are scores descending, then classes ascending. `score` is finite; -0 ties with +0.
+std::uint64_t order_key(float score, std::int32_t cls) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(score + 0.0F);
+  const std::uint32_t ascending = (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
+  return std::uint64_t{~ascending} << 32U | (static_cast<std::uint32_t>(cls) ^ 0x80000000U);
+}
+
+/// Small numbers for any int32 classes: the distance to the lowest, or their rank where they lie far apart.
+class ClassNumbers {
+ public:
+  explicit ClassNumbers(std::span<const std::int32_t> classes) {
+    if (classes.empty()) return;
+    const auto [lowest, highest] = std::minmax_element(classes.begin(), classes.end());
+    lowest_ = *lowest;
+    if (std::int64_t{*highest} - lowest_ < kNear) return;
+    known_.assign(classes.begin(), classes.end());
+    std::sort(known_.begin(), known_.end());
+    known_.erase(std::unique(known_.begin(), known_.end()), known_.end());
+  }
+  [[nodiscard]] std::int32_t of(std::int32_t cls) const noexcept {
+    if (known_.empty()) return cls - lowest_;
+    return static_cast<std::int32_t>(std::lower_bound(known_.begin(), known_.end(), cls) - known_.begin());
+  }
+
+ private:
+  static constexpr std::int64_t kNear = 4096;
+  std::int32_t lowest_ = 0;
+  std::vector<std::int32_t> known_;
+};
 
 }  // namespace
 
@@ -124,29 +160,16 @@ std::vector<std::int64_t> nms(std::span<const float> boxes_xyxy, std::span<const
     throw InvalidArgument("nms: expected fewer than 2^31 boxes, got " + std::to_string(scores.size()));
   }
 
-  struct Entry {
-    float score;
-    std::int32_t cls;
-    std::int32_t index;
-  };
   std::vector<Entry> order;
   order.reserve(scores.size());
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const float* const box = boxes_xyxy.data() + 4 * i;
     if (!std::isfinite(scores[i]) || !std::all_of(box, box + 4, [](float v) { return std::isfinite(v); })) continue;
-    order.push_back({scores[i], classes[i], static_cast<std::int32_t>(i)});
+    order.push_back({order_key(scores[i], classes[i]), static_cast<std::int32_t>(i)});
   }
-  std::sort(order.begin(), order.end(), [](const Entry& a, const Entry& b) {
-    if (a.score != b.score) return a.score > b.score;
-    return a.cls != b.cls ? a.cls < b.cls : a.index < b.index;
-  });
-
-  // Nms wants small class numbers; any int32 is allowed here.
-  std::vector<std::int32_t> known;
-  known.reserve(order.size());
-  for (const Entry& entry : order) known.push_back(entry.cls);
-  std::sort(known.begin(), known.end());
-  known.erase(std::unique(known.begin(), known.end()), known.end());
+  std::sort(order.begin(), order.end(),
+            [](const Entry& a, const Entry& b) { return a.key != b.key ? a.key < b.key : a.index < b.index; });
+  const ClassNumbers numbers(classes);
 
   Candidates candidates;
   candidates.resize(order.size());
@@ -156,9 +179,8 @@ std::vector<std::int64_t> nms(std::span<const float> boxes_xyxy, std::span<const
     candidates.y1[i] = box[1];
     candidates.x2[i] = box[2];
     candidates.y2[i] = box[3];
-    candidates.score[i] = order[i].score;
-    candidates.cls[i] =
-        static_cast<std::int32_t>(std::lower_bound(known.begin(), known.end(), order[i].cls) - known.begin());
+    candidates.score[i] = scores[static_cast<std::size_t>(order[i].index)];
+    candidates.cls[i] = numbers.of(classes[static_cast<std::size_t>(order[i].index)]);
     candidates.anchor[i] = order[i].index;
   }
   Nms suppression;

@@ -40,7 +40,7 @@ void resize(const ImageView& source, const MutableImageView& target, Interpolati
 void resize(const ImageView& source, const MutableImageView& target, Interpolation interpolation) {
   check_source(source, "resize");
   if (target.data == nullptr) throw InvalidArgument("resize: the target has no pixels (null pointer)");
-  check_side_lengths(target.size, "resize: target size");
+  check_side_lengths(target.size, "resize", "target size");
   if (source.channels != target.channels) {
     throw InvalidArgument("resize: expected a target of the source's " + std::to_string(source.channels) +
                           " channels, got " + std::to_string(target.channels));

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,13 +12,15 @@ import typer
 import swiftdet
 from swiftdet.cli import output
 from swiftdet.cli.arguments import rewrite_key_values
-from swiftdet.cli.doctor import doctor
-from swiftdet.cli.models import models
-from swiftdet.cli.predict import predict
+
+# Under other names: the functions must not hide the modules that they come from.
+from swiftdet.cli.doctor import doctor as _doctor
+from swiftdet.cli.models import models as _models
+from swiftdet.cli.predict import predict as _predict
 
 __all__ = ["main"]
 
-# Typer carries Click inside itself since 0.16 or so and depends on it before: this base class is the one of
+# Newer releases of Typer carry Click inside themselves, older ones depend on it; this base class is that of
 # whichever is in use, and has format_message().
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -29,8 +31,9 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (predict, models, doctor):
-    _app.command()(_verb)
+_VERBS: dict[str, Callable[..., None]] = {"predict": _predict, "models": _models, "doctor": _doctor}
+for _name, _function in _VERBS.items():
+    _app.command(_name)(_function)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so
@@ -70,13 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return output.ExitCode.FAILED
     except _UsageError as e:
         verb = next((arg for arg in args if not arg.startswith("-")), "")
-        output.print_error(f"{e.format_message()} (see: swiftdet {verb + ' ' if verb in _verbs() else ''}--help)")
+        output.print_error(f"{e.format_message()} (see: swiftdet {verb + ' ' if verb in _VERBS else ''}--help)")
         return output.ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
         output.print_error("interrupted")
         return output.ExitCode.INTERRUPTED
     return code if isinstance(code, int) else output.ExitCode.OK
-
-
-def _verbs() -> set[str]:
-    return {function.__name__ for function in (predict, models, doctor)}

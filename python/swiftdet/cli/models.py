@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -66,7 +65,9 @@ def _show_catalogue(*, as_json: bool) -> None:
             " / ".join(f"{a.ap:.1f}{_star(a)}" for a in v.accuracy if a.split == "val2017") or "-",
             " / ".join(f"{a.ap:.1f}" for a in v.accuracy if a.split == "test-dev2017") or "-",
         )
-    console = _wide_console()
+    console = output.console()
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no width at which to cut lines
     console.print(table)
     console.print(
         "\nAP as published by the authors on COCO, each family by its own protocol; * trained by distillation.\n"
@@ -122,7 +123,9 @@ def _show_file(path: Path, *, as_json: bool) -> None:
     if as_json:
         output.print_json(description)
         return
-    _print_pairs([("file", str(path)), *_flat(description)])
+    # One level less for people: the description repeats what matters most of its spec.
+    rows = _flat({"file": str(path), **description, **description.get("spec", {})})
+    _print_pairs([(key, text) for key, text in rows if text and not key.startswith(("path", "spec."))])
 
 
 def _flat(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -140,17 +143,14 @@ def _flat(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 
 def _print_pairs(rows: list[tuple[str, str]]) -> None:
+    console = output.console()
+    if not console.is_terminal:
+        width = max(len(key) for key, _ in rows)
+        typer.echo("\n".join(f"{key:<{width}}  {value}".rstrip() for key, value in rows))
+        return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in rows:
         table.add_row(key, Text(value))
-    _wide_console().print(table)
-
-
-def _wide_console() -> Console:
-    """A console that does not cut lines where the output is no terminal."""
-    console = output.console()
-    if not console.is_terminal:
-        console.width = 200
-    return console
+    console.print(table)

@@ -18,7 +18,6 @@ import typer
 from rich.console import Console
 
 import swiftdet
-import swiftdet._core as core
 from swiftdet.errors import InvalidArgument, InvalidType, SwiftdetError
 
 
@@ -105,16 +104,17 @@ def provenance() -> dict[str, Any]:
     return {
         "created": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         "swiftdet": swiftdet.__version__,
-        "build": core.build_config(),
+        "build": swiftdet.build_config(),
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
 
 
-def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
+def sha256(*paths: Path) -> str:
+    """Of the content of the files, one behind the other, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()

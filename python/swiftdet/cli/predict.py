@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from swiftdet import sources
 from swiftdet.cli import output
 from swiftdet.cli.arguments import parse_classes, parse_imgsz
+from swiftdet.cli.progress import progress
 from swiftdet.errors import SwiftdetError
 from swiftdet.results import Detections
 
@@ -34,16 +31,23 @@ def open_detector(model: str, **options: Any) -> Any:
     return Detector(model, **options)
 
 
-def _fraction(value: float | None) -> float | None:
-    if value is not None and math.isnan(value):
-        raise typer.BadParameter("nan is not in the range 0<=x<=1.")
+def _fraction(value: float) -> float:
+    # Not Typer's own range: its words differ from release to release, and it lets NaN pass.
+    if not 0.0 <= value <= 1.0:
+        raise typer.BadParameter(f"expected a number from 0 to 1, got {value:g}")
+    return value
+
+
+def _at_least_one(value: int) -> int:
+    if value < 1:
+        raise typer.BadParameter(f"expected at least 1, got {value}")
     return value
 
 
 def predict(
     source: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Images, folders or patterns such as 'shots/**/*.jpg'."),
+        typer.Argument(metavar="SOURCE", help="Images, folders or patterns such as 'shots/**/*.jpg'."),
     ],
     *,
     model: Annotated[str, typer.Option("--model", "-m", help="Model file (.onnx, .xml) or the name of a variant.")],
@@ -51,12 +55,12 @@ def predict(
     family: Annotated[
         str | None, typer.Option(help="yolov7, damo-yolo or ultralytics, if the file leaves it open.")
     ] = None,
-    conf: Annotated[float, typer.Option(min=0.0, max=1.0, callback=_fraction, help="Keep scores above this.")] = 0.25,
+    conf: Annotated[float, typer.Option(callback=_fraction, help="Keep scores above this, 0 to 1.")] = 0.25,
     iou: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, callback=_fraction, help="Suppress boxes that overlap more than this."),
+        typer.Option(callback=_fraction, help="Suppress boxes that overlap more than this, 0 to 1."),
     ] = 0.7,
-    max_det: Annotated[int, typer.Option(min=1, help="At most this many boxes an image.")] = 300,
+    max_det: Annotated[int, typer.Option(callback=_at_least_one, help="At most this many boxes an image.")] = 300,
     imgsz: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Network input, 640 or HEIGHTxWIDTH; default: the model's own."),
@@ -115,21 +119,15 @@ def predict(
                 description = _describe(model, detector)
                 options |= per_call
                 run.detect_all(detector, paths, per_call)
-        document = {
-            "format": FORMAT,
-            "images": run.rows,
-            "errors": run.errors,
-            **description,
-            "options": options,
-            "provenance": output.provenance(),
-        }
-        if save_dir is not None and paths:
-            output.write_json(document, save_dir / "predictions.json")
-        if output_file is not None:
-            output.write_json(document, output_file)
-        if as_json:
-            output.print_json(document)
-        else:
+        files = [save_dir / "predictions.json"] if save_dir is not None and paths else []
+        files += [] if output_file is None else [output_file]
+        if files or as_json:
+            document = run.document(description, options)
+            for file in files:
+                output.write_json(document, file)
+            if as_json:
+                output.print_json(document)
+        if not as_json:
             run.print_totals()
         if run.errors:
             raise typer.Exit(output.ExitCode.FAILED)
@@ -161,20 +159,34 @@ class _Run:
 
     def detect_all(self, detector: Any, paths: list[Path], per_call: dict[str, Any]) -> None:
         """Detects in each image; a bad one is reported and does not stop the others."""
-        with _progress(len(paths)) as progress:
+        with progress(len(paths)) as bar:
             for path in paths:
                 try:
                     result: Detections = detector(path, **per_call)
                     saved = self._save(result, path)
                 except SwiftdetError as e:
-                    with progress.paused():
+                    with bar.paused():
                         self._fail(str(path), e)
                 else:
                     self._add(result, path, saved)
                     if not self.as_json:
-                        with progress.paused():
+                        with bar.paused():
                             _print_result(path, result)
-                progress.advance()
+                bar.advance()
+
+    def document(self, description: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+        """Everything as JSON: results, failures, the model told apart by content, options, machine."""
+        model = Path(description["model"])
+        digest = {"model_sha256": output.sha256(*_files(model))} if model.is_file() else {}
+        return {
+            "format": FORMAT,
+            "images": self.rows,
+            "errors": self.errors,
+            **description,
+            **digest,
+            "options": options,
+            "provenance": output.provenance(),
+        }
 
     def print_totals(self) -> None:
         """What a person wants to know in the end, in one line."""
@@ -248,43 +260,14 @@ def _names(detector: Any) -> dict[int, str]:
 
 
 def _describe(model: str, detector: Any) -> dict[str, Any]:
-    """The model of a result: its file, told apart by content, and how it was read."""
-    description: dict[str, Any] = {"model": model}
-    if Path(model).is_file():
-        description["model_sha256"] = output.sha256(Path(model))
-    return description | {"device": str(detector.device), "spec": json.loads(detector.spec.to_json())}
+    """The model of a result and how it was read."""
+    return {"model": model, "device": str(detector.device), "spec": json.loads(detector.spec.to_json())}
 
 
-class _ProgressLine:
-    """A progress bar that steps aside while something else is printed; nothing where stderr is no terminal."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=total) if progress else None
-
-    def advance(self) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        if self._progress is not None:
-            self._progress.stop()
-        yield
-        sys.stdout.flush()
-        if self._progress is not None:
-            self._progress.start()
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[_ProgressLine]:
-    console = output.console(stderr=True)
-    if total < 2 or not console.is_terminal:
-        yield _ProgressLine(None, total)
-        return
-    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield _ProgressLine(progress, total)
+def _files(model: Path) -> list[Path]:
+    """A model's files: the weights of an OpenVINO IR are apart."""
+    weights = model.with_suffix(".bin")
+    return [model, weights] if model.suffix.lower() == ".xml" and weights.is_file() else [model]
 
 
 def _print_result(path: Path, result: Detections) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -34,7 +34,7 @@ class PythonEngine(Protocol):
         """(name, shape) of each output."""
         ...
 
-    def run(self, inputs: dict[str, FloatArray], /) -> Mapping[str, FloatArray] | Sequence[FloatArray]:
+    def run(self, inputs: dict[str, FloatArray], /) -> dict[str, FloatArray] | Sequence[FloatArray]:
         """Runs the network once.
 
         Called with the GIL, from any thread, and from several at once: release it in the long part, and keep

@@ -25,6 +25,10 @@ class Node:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
 
 
+_UNPACKING = frozenset({"Cast", "Identity", "QuantizeLinear", "DequantizeLinear", "FakeQuantize"})
+_RESHAPING = frozenset({"Reshape", "Squeeze", "Unsqueeze"})
+
+
 def _no_value(_name: str) -> npt.NDArray[np.generic] | None:
     return None
 
@@ -76,33 +80,19 @@ class Graph:
         return next(moving, node.inputs[0] if node.inputs else "")
 
     def is_constant(self, tensor: str) -> bool:
-        """True for constants and for constants in another precision."""
-        return self.constant_shape(tensor) is not None
+        """True for constants, also in another precision or shape (OpenVINO adds a reshaped bias)."""
+        return self._first_source(tensor, _UNPACKING | _RESHAPING) in self.constants
 
     def constant_shape(self, tensor: str) -> tuple[int, ...] | None:
         """Shape of a constant, seen through the operations that only unpack it; None if it is not one."""
-        for _ in range(8):
-            tensor = self.aliases.get(tensor, tensor)
-            if tensor in self.constants:
-                return self.constants[tensor]
-            node = self._producers.get(tensor)
-            if node is None or node.op not in {"Cast", "Identity", "DequantizeLinear", "FakeQuantize"} or not node.inputs:
-                return None
-            tensor = node.inputs[0]
-        return None
+        return self.constants.get(self._first_source(tensor, _UNPACKING))
 
-    def depends_on(self, tensor: str, ops: Iterable[str], *, limit: int = 16) -> bool:
-        """True if one of the last operations before `tensor` (`limit` nodes, nearest first) is in `ops`."""
-        wanted, queue, seen = frozenset(ops), [tensor], set[str]()
-        for _ in range(limit):
-            if not queue:
-                return False
-            node = self.producer(queue.pop(0))
-            if node is None:
-                continue
-            if node.op in wanted:
-                return True
-            fresh = [name for name in node.inputs if name and name not in seen]
-            seen.update(fresh)
-            queue.extend(fresh)
-        return False
+    def _first_source(self, tensor: str, through: frozenset[str]) -> str:
+        """Follows the first input of every operation in `through`."""
+        tensor = self.aliases.get(tensor, tensor)
+        for _ in range(8):
+            node = self._producers.get(tensor)
+            if node is None or node.op not in through or not node.inputs:
+                break
+            tensor = node.inputs[0]
+        return tensor

@@ -82,7 +82,9 @@ def find_nms(graph: Graph) -> NmsCut | None:
 
 def _cut_efficient_nms(graph: Graph, node: Node) -> NmsCut:
     if len(node.inputs) > 2:
-        raise ModelError(f"{node.op}: boxes relative to anchors (a third input) are not supported; export decoded boxes")
+        raise ModelError(
+            f"{node.op}: boxes relative to anchors (a third input) are not supported; export decoded boxes"
+        )
     coding = _integer(node, "box_coding", 0)
     activation = _integer(node, "score_activation", 0)
     boxes, converted = _before_conversion(graph, node.inputs[0])

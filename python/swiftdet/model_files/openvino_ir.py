@@ -26,7 +26,8 @@ _ONNX_OPS = {
     "Multiply": "Mul",
     "Divide": "Div",
     "Subtract": "Sub",
-    "PRelu": "LeakyRelu",
+    "PReLU": "LeakyRelu",
+    "ReLU": "Relu",
     "Convert": "Cast",
     "SoftMax": "Softmax",
     "StridedSlice": "Slice",
@@ -103,12 +104,11 @@ def _view(path: Path, root: ET.Element) -> tuple[Graph, InputInfo]:
         f"{_text(edge, 'to-layer')}:{_text(edge, 'to-port')}": f"{_text(edge, 'from-layer')}:{_text(edge, 'from-port')}"
         for edge in root.iterfind("edges/edge")
     }
-    nodes, constants, aliases, outputs, parameters = [], dict[str, tuple[int, ...]](), dict[str, str](), [], []
+    nodes, outputs, parameters = list[Node](), list[str](), list[tuple[ET.Element, str]]()
+    constants, aliases = dict[str, tuple[int, ...]](), dict[str, str]()
     for layer in root.iterfind("layers/layer"):
         layer_id, kind = _text(layer, "id"), _text(layer, "type")
-        reads = tuple(
-            sources.get(f"{layer_id}:{_text(port, 'id')}", "") for port in layer.iterfind("input/port")
-        )
+        reads = tuple(sources.get(f"{layer_id}:{_text(port, 'id')}", "") for port in layer.iterfind("input/port"))
         writes = tuple(f"{layer_id}:{_text(port, 'id')}" for port in layer.iterfind("output/port"))
         for tensor, port in zip(writes, layer.iterfind("output/port"), strict=True):
             for name in re.split(r"(?<!\\),", port.get("names", "")):

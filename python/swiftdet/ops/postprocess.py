@@ -144,9 +144,7 @@ def _check_device(device: str) -> None:
     if device == "cpu":
         return
     if device == "cuda" or (isinstance(device, str) and device.startswith("cuda:")):
-        raise BackendUnavailable(
-            f"device {device!r}: this build of swiftdet has no CUDA operations; use device='cpu'"
-        )
+        raise BackendUnavailable(f"device {device!r}: this build of swiftdet has no CUDA operations; use device='cpu'")
     raise InvalidArgument(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}")
 
 
@@ -210,7 +208,5 @@ def _in_order(outputs: Sequence[Any] | Mapping[str, Any], head: Head) -> list[np
             "wrap a single output in a list"
         )
     if len(outputs) != len(head.outputs):
-        raise InvalidArgument(
-            f"outputs: expected {len(head.outputs)} ({', '.join(head.outputs)}), got {len(outputs)}"
-        )
+        raise InvalidArgument(f"outputs: expected {len(head.outputs)} ({', '.join(head.outputs)}), got {len(outputs)}")
     return [np.asarray(output) for output in outputs]

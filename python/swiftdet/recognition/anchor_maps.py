@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from swiftdet.recognition.families import anchor_family, make_spec
-from swiftdet.recognition.shapes import ANCHORS_PER_CELL
+from swiftdet.recognition.shapes import ANCHORS_PER_CELL, cells_of_level
 from swiftdet.spec import Head
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ ANCHORS_P6: Anchors = (
     (140, 301), (303, 264), (238, 542), (436, 615), (739, 380), (925, 792),
 )  # fmt: skip
 
+_STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 # Input channels of the last convolution of each level.
 _YOLOV7_WIDTHS = {(256, 512, 1024): "yolov7", (320, 640, 1280): "yolov7x"}
 _TINY_WIDTHS = (128, 256, 512)
@@ -44,9 +45,10 @@ def read_anchor_maps(evidence: Evidence) -> ModelSpec:
         ModelError: levels that do not fit the input, unequal channels, or anchors that nothing tells.
     """
     by_size = sorted(evidence.outputs, key=lambda port: -_height_width(port)[0])
-    strides = tuple(_stride(evidence, port) for port in by_size)
-    if strides not in {(8, 16, 32), (8, 16, 32, 64)}:
-        raise evidence.refusal(f"maps at strides {strides}, expected 8, 16, 32 (and 64)")
+    found = [_height_width(port) for port in by_size]
+    strides = next((s for s in _STRIDES if found == [cells_of_level(evidence.size, stride) for stride in s]), None)
+    if strides is None:
+        raise evidence.refusal(f"maps of {found} cells, expected those of strides 8, 16, 32 (and 64)")
     widths = {_predictions_per_anchor(evidence, port) for port in by_size}
     if len(widths) != 1:
         raise evidence.refusal(f"the levels disagree about the values per anchor ({sorted(widths)})")
@@ -70,13 +72,6 @@ def read_anchor_maps(evidence: Evidence) -> ModelSpec:
 
 def _height_width(port: Port) -> tuple[int, int]:
     return (port.shape[2], port.shape[3])
-
-
-def _stride(evidence: Evidence, port: Port) -> int:
-    """Stride of a map; 0 where it does not divide the input."""
-    h, w = _height_width(port)
-    stride = round(evidence.size[0] / h)
-    return stride if (-(-evidence.size[0] // stride), -(-evidence.size[1] // stride)) == (h, w) else 0
 
 
 def _predictions_per_anchor(evidence: Evidence, port: Port) -> int:
@@ -120,6 +115,6 @@ def _anchors(evidence: Evidence, levels: list[Port]) -> tuple[Anchors, str, str]
     if evidence.variant == "yolov7":
         return ANCHORS_YOLOV7, family, "the anchors of yolov7, as asked for"
     raise evidence.refusal(
-        f"raw maps do not carry their anchors, and the head (widths {widths or 'unknown'}) is that of no official model",
+        f"raw maps do not carry their anchors, and this head (widths {widths or 'unknown'}) is of no known model",
         "pass --family yolov7 (anchors of yolov7 and yolov7x) or --family yolov7-tiny, or export with --grid",
     )

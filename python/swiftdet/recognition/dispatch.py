@@ -47,8 +47,11 @@ def _read(evidence: Evidence) -> ModelSpec:
     if evidence.cut is not None:
         return read_scores_boxes(evidence)
     if any(d < 1 for shape in shapes for d in shape):
-        raise evidence.refusal("an output's shape stays open at a fixed input size: final detections, or no detector")
-    if ranks.count(3) == 1 and set(ranks) == {3, 4}:
+        raise evidence.refusal(
+            "an output's shape stays open at a fixed input size: final detections, or no detector",
+            "if it suppresses inside, give swiftdet the ONNX file: there the suppression is cut away",
+        )
+    if ranks.count(3) == 1 and set(ranks) == {3, 4} and all(min(s[2:]) > 1 for s in shapes if len(s) == 4):
         raise evidence.refusal(
             "predictions beside a map of prototypes: an instance segmentation model",
             "export the detection model of that size instead",
@@ -57,9 +60,9 @@ def _read(evidence: Evidence) -> ModelSpec:
         return read_predictions(evidence, shapes[ranks.index(3)], evidence.outputs[ranks.index(3)].name)
     if len(ranks) in {3, 4} and (set(ranks) == {5} or set(ranks) == {4}):
         return read_anchor_maps(evidence)
-    if len(ranks) in {6, 8} and set(ranks) == {4}:
+    if len(ranks) == 6 and set(ranks) == {4}:
         return read_distribution_maps(evidence)
-    if len(ranks) == 2 and (ranks == [3, 3] or sorted(ranks) == [3, 4]):
+    if ranks == [3, 3]:
         return read_scores_boxes(evidence)
     if len(ranks) == 4 and any(shape[-1] == 4 and len(shape) == 3 for shape in shapes):
         raise evidence.refusal(

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from swiftdet.recognition.families import make_spec
+from swiftdet.recognition.shapes import cells_of_level
 from swiftdet.spec import Head
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def read_distribution_maps(evidence: Evidence) -> ModelSpec:
     for port in evidence.outputs:
         levels.setdefault((port.shape[2], port.shape[3]), []).append(port)
     pairs = [levels[size] for size in sorted(levels, reverse=True)]
-    expected = [(-(-evidence.size[0] // s), -(-evidence.size[1] // s)) for s in _STRIDES]
+    expected = [cells_of_level(evidence.size, s) for s in _STRIDES]
     if sorted(levels, reverse=True) != expected or any(len(pair) != 2 for pair in pairs):
         raise evidence.refusal("six maps are known as DAMO-YOLO's head: two for each of the strides 8, 16, 32")
     split = [_scores_and_distribution(evidence, pair) for pair in pairs]
@@ -66,10 +67,8 @@ def _scores_and_distribution(evidence: Evidence, pair: list[Port]) -> tuple[Port
             f"{' or '.join(map(str, sorted(_OFFICIAL_BINS)))}",
             "pass --family damo-yolo if it is one with another reg_max",
         )
-    if len(plausible) == 1:
-        distribution = plausible[0]
-    else:
-        distribution = _named(pair) or _without_sigmoid(evidence, pair) or second
+    by_content = plausible[0] if len(plausible) == 1 else None
+    distribution = by_content or _named(pair) or _without_sigmoid(evidence, pair) or second
     return (second if distribution is first else first), distribution
 
 

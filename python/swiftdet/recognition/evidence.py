@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from swiftdet.model_files.metadata import Metadata
     from swiftdet.model_files.nms_cut import NmsCut
 
-_LAYOUT_OPS = ("Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten")
+_QUANTISING_OPS = ("QuantizeLinear", "DequantizeLinear", "FakeQuantize")
+_LAYOUT_OPS = ("Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", *_QUANTISING_OPS)
 _PICKING_OPS = ("Slice", "Split", "Gather", "Concat")
 _ACTIVATIONS = ("LeakyRelu", "Relu", "HardSwish", "HSwish", "Swish", "Clip", "Clamp", "Elu", "BatchNormalization")
 
 # Module paths of the training frameworks, as they survive in names of weights and nodes.
 _SCOPES = {
     "damo-yolo": re.compile(r"\bgfl_(?:cls|reg)\b|head\.gfl_|/head/gfl_"),
-    "ultralytics": re.compile(r"(?:^|[/.])model[./]\d+[./](?:cv[23]|dfl|one2one_cv[23])[./]"),
-    "yolov7": re.compile(r"(?:^|[/.])model[./]\d+[./](?:rbr_reparam|rbr_dense|ia|im)\b|model[./]\d+[./]m[./]\d\.(?:weight|bias)$"),
+    "ultralytics": re.compile(r"(?:^|[/.])model[./]\d+[./](?:(?:one2one_)?cv[23]\.\d|dfl\b)"),
+    "yolov7": re.compile(
+        r"(?:^|[/.])model[./]\d+[./](?:rbr_reparam|rbr_dense|ia|im)\b|model[./]\d+[./]m[./]\d\.(?:weight|bias)$"
+    ),
 }
 
 
@@ -149,7 +152,7 @@ class Evidence:
                 if not plain:
                     return 0
                 tensor = plain[0]
-            elif node.op in {*_ACTIVATIONS, "Add", "Identity", "Cast", "Sigmoid"}:
+            elif node.op in {*_ACTIVATIONS, *_QUANTISING_OPS, "Add", "Identity", "Cast", "Sigmoid"}:
                 tensor = self.graph.data_input(node)
             else:
                 return 0

@@ -100,7 +100,8 @@ def _columns(evidence: Evidence, values: int, name: str, strides: tuple[int, ...
 def _detections(evidence: Evidence, name: str) -> ModelSpec:
     metadata = evidence.metadata
     # A transformer detector of two classes has the same shape, but centres in units of the image.
-    transformer = evidence.uses("LayerNormalization") or "rt-detr" in metadata.description.lower()
+    described = metadata.description.lower().replace("-", "")
+    transformer = evidence.uses("LayerNormalization") or "rtdetr" in described
     if transformer and not metadata.nms_done:
         raise evidence.refusal("six values per query of a transformer detector (RT-DETR or the like)")
     classes = len(metadata.names) if metadata.names is not None else _COCO_CLASSES

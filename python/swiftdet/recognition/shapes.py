@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from swiftdet.errors import ModelError
@@ -18,9 +19,14 @@ LEVELS = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
 ANCHORS_PER_CELL = 3
 
 
+def cells_of_level(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """(rows, columns) of a level at an input of `size`, rounded up as padded convolutions do."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
 def cells(size: tuple[int, int], strides: tuple[int, ...]) -> int:
-    """Number of cells of all levels at an input of `size`; a level rounds up, as padded convolutions do."""
-    return sum(-(-size[0] // s) * -(-size[1] // s) for s in strides)
+    """Number of cells of all levels at an input of `size`."""
+    return sum(math.prod(cells_of_level(size, s)) for s in strides)
 
 
 def levels_of(predictions: int, size: tuple[int, int], *, anchors: int) -> tuple[int, ...] | None:
@@ -53,9 +59,7 @@ def check_outputs(spec: ModelSpec, signature: Signature) -> None:
 
 
 def _matches(shape: tuple[int, ...], pattern: tuple[int, ...]) -> bool:
-    return len(shape) == len(pattern) and all(
-        p < 0 or d < 0 or d == p for d, p in zip(shape, pattern, strict=True)
-    )
+    return len(shape) == len(pattern) and all(p < 0 or d < 0 or d == p for d, p in zip(shape, pattern, strict=True))
 
 
 def _allowed_shapes(
@@ -65,13 +69,13 @@ def _allowed_shapes(
     classes = head.num_classes
     if head.layout == "anchor_maps":
         stride, per_cell = head.strides[index], len(head.anchors) // len(head.strides)
-        h, w = -(-size[0] // stride), -(-size[1] // stride)
+        h, w = cells_of_level(size, stride)
         return [(-1, per_cell * (5 + classes), h, w), (-1, per_cell, h, w, 5 + classes)]
     if head.layout == "distribution_maps":
         levels = len(head.strides)
         stride = head.strides[index % levels]
         channels = classes if index < levels else 4 * (head.reg_max + 1)
-        return [(-1, channels, -(-size[0] // stride), -(-size[1] // stride))]
+        return [(-1, channels, *cells_of_level(size, stride))]
     width = (5 if head.has_objectness else 4) + classes
     if head.layout == "rows":
         return [(-1, -1, width)]

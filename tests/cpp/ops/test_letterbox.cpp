@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "allocation_counter.hpp"
+#include "allocations.hpp"
 #include "cpu/isa.hpp"
 #include "ops/letterbox_cpu.hpp"
 #include "ops/test_images.hpp"
@@ -24,7 +24,6 @@ using swiftdet::ops::Interpolation;
 using swiftdet::ops::letterbox_geometry;
 using swiftdet::ops::Preprocess;
 using swiftdet::ops::ResizeMode;
-using swiftdet::testing::allocations;
 using swiftdet::testing::GuardedImage;
 using swiftdet::testing::GuardedSide;
 using swiftdet::testing::RandomImage;
@@ -107,15 +106,15 @@ TEST_CASE("a call with the sizes of the call before allocates nothing") {
           swiftdet::ops::cpu::Letterbox letterbox(isa);
           letterbox.run(first.view(), ChannelOrder::kBgr, preprocess, kTarget, tensor.data());
           letterbox.run(reversed, ChannelOrder::kBgr, preprocess, kTarget, tensor.data());
-          const long before = allocations;
+          const long before = allocations::count();
           letterbox.run(second.view(), ChannelOrder::kBgr, preprocess, kTarget, tensor.data());
           letterbox.run(reversed, ChannelOrder::kRgb, preprocess, kTarget, tensor.data());
-          CHECK(allocations == before);
+          CHECK(allocations::count() == before);
         }
       }
     }
   }
-  CHECK(allocations > 0);  // the counter counts
+  CHECK(allocations::count() > 0);  // the counter counts
 }
 
 TEST_CASE("an object serves images of changing size, kind and preparation") {

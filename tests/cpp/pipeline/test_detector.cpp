@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "allocation_counter.hpp"
+#include "allocations.hpp"
 #include "pipeline/fake_backend.hpp"
 #include "swiftdet/detector.hpp"
 
@@ -133,9 +133,9 @@ TEST_CASE("once warm, a call allocates nothing") {
   std::vector<DetectionsBuffer> results(views.size());
   const CallOptions options;
   for (int i = 0; i < 3; ++i) detector.detect(views, options, results);
-  const long before = testing::allocations;
+  const long before = allocations::count();
   for (int i = 0; i < 10; ++i) detector.detect(views, options, results);
-  CHECK(testing::allocations - before == 0);
+  CHECK(allocations::count() == before);
   CHECK(results[4].size() == 1);
 }
 

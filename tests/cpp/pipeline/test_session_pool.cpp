@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "session_pool.hpp"
+#include "detector/session_pool.hpp"
 
 using swiftdet::SessionPool;
 using swiftdet::Size;

@@ -17,11 +17,11 @@ namespace swiftdet {
 
 /// Constants of `exp_f32`, for bodies that write the same steps in other instructions.
 ///
-/// exp(x) = 2^n * exp(r) with n = round(x / ln 2) and r = x - n * ln 2, ln 2 split in two so that n * kLn2High is exact;
-/// exp(r) = 1 + (r + r^2 * q(r)), q a minimax polynomial of degree 5 (relative error 1.5e-10 before rounding).
+/// exp(x) = 2^n * exp(r) with n = round(x / ln 2) and r = x - n * ln 2, ln 2 split in two so that n * kLn2High is
+/// exact; exp(r) = 1 + (r + r^2 * q(r)), q a minimax polynomial of degree 5 (relative error 1.5e-10 before rounding).
 struct ExpConstants {
-  static constexpr float kMax = 88.72283F;    ///< the largest x whose result is finite
-  static constexpr float kMin = -87.33654F;   ///< below, the result would be subnormal: 0 is returned
+  static constexpr float kMax = 88.72283F;   ///< the largest x whose result is finite
+  static constexpr float kMin = -87.33654F;  ///< below, the result would be subnormal: 0 is returned
   static constexpr float kLog2E = 1.44269504F;
   static constexpr float kRound = 12582912.0F;  ///< 1.5 * 2^23: adding it rounds to an integer, half to even
   static constexpr float kLn2High = 0.693359375F;
@@ -34,7 +34,8 @@ struct ExpConstants {
   static constexpr float kQ5 = 0x1.9a898ap-13F;
 };
 
-/// exp(x) in float32: within 1 ulp of the true value, never decreasing in x, NaN for NaN, +inf above kMax.
+/// exp(x) in float32: within 1 ulp of the true value, never decreasing in x (seen on every float), NaN for NaN, +inf
+/// above kMax.
 /// Results that would be subnormal are 0, so that processors and devices that flush them agree.
 [[nodiscard]] SWIFTDET_HOST_DEVICE constexpr float exp_f32(float x) noexcept {
   using C = ExpConstants;
@@ -55,8 +56,6 @@ struct ExpConstants {
 }
 
 /// 1 / (1 + exp(-x)) in float32: never decreasing in x, 0 for -inf, 1 for +inf, NaN for NaN.
-[[nodiscard]] SWIFTDET_HOST_DEVICE constexpr float sigmoid_f32(float x) noexcept {
-  return 1.0F / (1.0F + exp_f32(-x));
-}
+[[nodiscard]] SWIFTDET_HOST_DEVICE constexpr float sigmoid_f32(float x) noexcept { return 1.0F / (1.0F + exp_f32(-x)); }
 
 }  // namespace swiftdet

@@ -9,7 +9,8 @@
 #include <thread>
 #include <utility>
 
-#include "session_pool.hpp"
+#include "detector/session_pool.hpp"
+#include "ops/image_checks.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/nms.hpp"
 
@@ -71,15 +72,6 @@ void check_options(const CallOptions& options, int num_classes) {
   }
 }
 
-void check_image(const ImageView& image) {
-  if (image.data == nullptr || image.size.height < 1 || image.size.width < 1 ||
-      (image.channels != 1 && image.channels != 3 && image.channels != 4)) {
-    throw InvalidArgument("image: expected at least 1x1 px with 1, 3 or 4 channels, got " +
-                          std::to_string(image.size.height) + "x" + std::to_string(image.size.width) + " with " +
-                          std::to_string(image.channels));
-  }
-}
-
 /// From network px to source px: x = (x_net - pad) / scale in float32, then clipped to [0, limit].
 float to_source(float value, int pad, double scale, int limit) {
   const float mapped = (value - static_cast<float>(pad)) / static_cast<float>(scale);
@@ -129,8 +121,9 @@ struct Detector::State {
     session.first_image = first;
     session.image_count = std::min(static_cast<std::size_t>(session.batch), images.size() - first);
     for (std::size_t i = 0; i < session.image_count; ++i) {
-      session.metas[i] = session.letterbox.run(images[first + i].view, images[first + i].order, config.preprocess,
-                                               session.network_size, input.data + static_cast<std::int64_t>(i) * image_volume);
+      session.metas[i] =
+          session.letterbox.run(images[first + i].view, images[first + i].order, config.preprocess,
+                                session.network_size, input.data + static_cast<std::int64_t>(i) * image_volume);
     }
     session.started = Clock::now();
     session.preprocess_ms = milliseconds(session.started - begin);
@@ -158,7 +151,8 @@ struct Detector::State {
     }
   }
 
-  void postprocess(Session& session, int item, Size source, const CallOptions& options, DetectionsBuffer& result) const {
+  void postprocess(Session& session, int item, Size source, const CallOptions& options,
+                   DetectionsBuffer& result) const {
     ops::Candidates& candidates = session.candidates;
     session.decoder.run(session.raw_outputs, item,
                         {.conf_threshold = options.conf,
@@ -184,9 +178,9 @@ struct Detector::State {
       for (std::size_t k = 0; k < kept; ++k) emit(k);
       result.truncated += kept < candidates.size() ? 1 : 0;
     } else {
-      const auto kept = session.nms.run(candidates, {.iou_threshold = options.iou,
-                                                     .class_agnostic = options.class_agnostic,
-                                                     .max_det = options.max_det});
+      const auto kept = session.nms.run(
+          candidates,
+          {.iou_threshold = options.iou, .class_agnostic = options.class_agnostic, .max_det = options.max_det});
       for (const std::int32_t k : kept) emit(static_cast<std::size_t>(k));
       result.truncated += session.nms.truncated() ? 1 : 0;
     }
@@ -210,7 +204,7 @@ void Detector::detect(std::span<const SourceImage> images, const CallOptions& op
                       std::span<DetectionsBuffer> results) const {
   using Lease = SessionPool<Session>::Lease;
   check_options(options, state_->config.head.num_classes);
-  for (const SourceImage& image : images) check_image(image.view);
+  for (const SourceImage& image : images) ops::check_source(image.view, "detect");
   if (results.size() != images.size()) throw InvalidArgument("one result per image expected");
   if (images.empty()) return;
 

@@ -1,0 +1,275 @@
+"""Decodes image files: which formats, how large, which way up, how many bits."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from PIL import Image as PilImage
+
+from swiftdet.errors import ImageError
+
+try:
+    from PIL import AvifImagePlugin
+except ImportError:  # part of Pillow since 11.3
+    AvifImagePlugin = None  # type: ignore[assignment,unused-ignore]
+
+ByteArray: TypeAlias = npt.NDArray[np.uint8]
+
+SUFFIXES = frozenset(
+    (
+        *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
+        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    )
+)
+"""Suffixes, in lower case, under which `sources` looks for images; reading goes by content instead."""
+
+FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, JPEG 2000" + (", AVIF" if AvifImagePlugin else "")
+"""What is read, in words."""
+
+
+def read(name: str) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        ImageError: missing, empty, unreadable, or no image by its first bytes, in which case the rest is not read.
+    """
+    if name.lower().startswith(("http://", "https://", "rtsp://", "ftp://", "s3://", "gs://")):
+        raise ImageError(f"{name}: swiftdet reads local files only; download it first")
+    try:
+        with Path(name).open("rb") as file:
+            _check_kind(os.fstat(file.fileno()).st_mode, name)
+            head = file.read(_SIGNATURE_BYTES)
+            _opener(head, name)
+            return head + file.read()
+    except ImageError:  # which is a ValueError too
+        raise
+    except FileNotFoundError as e:
+        raise ImageError(f"{name}: no such file") from e
+    except IsADirectoryError as e:
+        raise ImageError(f"{name}: is a directory; det.predict({name!r}) reads all images in it") from e
+    except (OSError, ValueError) as e:
+        raise ImageError(f"{name}: cannot read the file: {reason(e)}") from e
+
+
+def _check_kind(mode: int, name: str) -> None:
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise ImageError(f"{name}: expected an image file, got a device or socket")
+
+
+_Opener: TypeAlias = Callable[[BinaryIO, str], ImageFile.ImageFile]
+
+# Opened by the plugin itself rather than by PIL.Image.open, which warns about large images through the process's
+# warning filters (changing those is not thread-safe), maps files into memory (a file cut short meanwhile would
+# kill the process), and tries formats that run other programs (EPS).
+_SIGNATURES: tuple[tuple[int, bytes, _Opener], ...] = (
+    (0, b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    (0, b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    (8, b"WEBP", WebPImagePlugin.WebPImageFile),
+    (0, b"BM", BmpImagePlugin.BmpImageFile),
+    (0, b"GIF87a", GifImagePlugin.GifImageFile),
+    (0, b"GIF89a", GifImagePlugin.GifImageFile),
+    (0, b"II*\0", TiffImagePlugin.TiffImageFile),
+    (0, b"MM\0*", TiffImagePlugin.TiffImageFile),
+    (0, b"II+\0", TiffImagePlugin.TiffImageFile),
+    (0, b"MM\0+", TiffImagePlugin.TiffImageFile),
+    *((0, b"P%d" % kind, PpmImagePlugin.PpmImageFile) for kind in range(1, 7)),
+    (0, b"\xff\x4f\xff\x51", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    *(
+        ((4, b"ftyp" + brand, AvifImagePlugin.AvifImageFile) for brand in (b"avif", b"avis", b"mif1"))
+        if AvifImagePlugin
+        else ()
+    ),
+)
+_SIGNATURE_BYTES = 16
+
+# What Pillow's plugins raise on broken content; Warning where the process turns warnings into errors.
+DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    EOFError,
+    AttributeError,
+    struct.error,
+    MemoryError,
+    PilImage.DecompressionBombError,
+    Warning,
+)
+
+
+def _opener(head: bytes, name: str) -> _Opener:
+    if not head:
+        raise ImageError(f"{name}: the file is empty (0 bytes)")
+    for offset, signature, opener in _SIGNATURES:
+        if head.startswith(signature, offset):
+            return opener
+    raise ImageError(f"{name}: not an image that this version reads ({FORMATS})")
+
+
+def decode(content: bytes, name: str, max_pixels: int | None) -> tuple[ByteArray, str | None]:
+    """The first picture of a file's content.
+
+    Args:
+        content: of the file.
+        name: for messages.
+        max_pixels: the limit; None: Pillow's.
+
+    Returns:
+        Read-only uint8 pixels, grey [H, W] or RGB [H, W, 3], the right way up; and what reading changed, in words.
+
+    Raises:
+        ImageError: not an image, too large, damaged or truncated.
+    """
+    opener = _opener(content[:_SIGNATURE_BYTES], name)
+    exif = b""
+    if opener is JpegImagePlugin.JpegImageFile:
+        content, exif = _split_jpeg_exif(content)
+    try:
+        image = opener(io.BytesIO(content), "")
+        check_pixels(image.size, max_pixels, name)
+        is_tiff = image.format == "TIFF"
+        orientation = (
+            image.tag_v2.get(_ORIENTATION_TAG, 1)  # type: ignore[attr-defined]
+            if is_tiff
+            else _exif_orientation(exif or image.info.get("exif", b""))
+        )
+        pixels, note = pixels_of(image, name)
+    except ImageError:
+        raise
+    except DECODER_ERRORS as e:
+        raise ImageError(f"{name}: damaged, truncated or of an unknown kind: {reason(e)}") from e
+    notes = [note] if note else []
+    if orientation in _ORIENTATIONS:
+        turn, words = _ORIENTATIONS[orientation]
+        # Pillow turns TIFF images itself while it loads them.
+        pixels = pixels if is_tiff else turn(pixels)
+        notes.insert(0, f"EXIF orientation {orientation} applied ({words})")
+    pixels.flags.writeable = False
+    return pixels, "; ".join(notes) or None
+
+
+def check_pixels(size: tuple[int, int], max_pixels: int | None, name: str) -> None:
+    """Raises ImageError for a (width, height) above the limit; None: Pillow's `MAX_IMAGE_PIXELS`."""
+    limit = PilImage.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(f"{name}: the image is {width}x{height} px")
+    if limit is not None and width * height > limit:
+        raise ImageError(
+            f"{name}: {width}x{height} px is more than the limit of {limit:,} px against decompression bombs; "
+            "raise max_pixels if you trust the file"
+        )
+
+
+def pixels_of(image: PilImage.Image, name: str) -> tuple[ByteArray, str | None]:
+    """8-bit grey [H, W] or RGB [H, W, 3], and what was lost on the way."""
+    mode = image.mode
+    note = None
+    if mode.startswith("I;16") or (mode == "I" and getattr(image, "format", None) in ("PNG", "PPM")):
+        # Older Pillow hands out 16-bit grey files as 32-bit "I".
+        return (np.asarray(image) >> 8).astype(np.uint8), "16-bit grey reduced to its high byte"
+    if mode in ("I", "F"):
+        raise ImageError(
+            f"{name}: pixels are {'32-bit integers' if mode == 'I' else 'floats'} of unknown range; "
+            "scale them to uint8 0..255 first"
+        )
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or (mode in ("P", "L", "RGB") and "transparency" in image.info):
+        note = "alpha channel dropped"
+    if mode in ("L", "RGB"):
+        converted = image
+    elif mode in ("1", "LA"):
+        converted = image.convert("L")
+    elif mode == "La":
+        converted = image.convert("LA").convert("L")
+    elif mode == "RGBa" or note:
+        # By way of RGBA: Pillow warns when it drops a palette's transparency directly.
+        converted = (image if mode == "RGBA" else image.convert("RGBA")).convert("RGB")
+    elif mode in ("P", "CMYK", "YCbCr", "HSV", "RGBX"):
+        converted = image.convert("RGB")
+        note = "CMYK converted without a colour profile" if mode == "CMYK" else None
+    else:
+        raise ImageError(f"{name}: pixels of mode {mode!r} are not supported; convert them to RGB first")
+    return cast("ByteArray", np.asarray(converted)), note
+
+
+_ORIENTATION_TAG = 0x0112
+_Turn: TypeAlias = Callable[[ByteArray], ByteArray]
+_ORIENTATIONS: dict[int, tuple[_Turn, str]] = {
+    2: (lambda a: a[:, ::-1], "mirrored"),
+    3: (lambda a: a[::-1, ::-1], "rotated by 180 degrees"),
+    4: (lambda a: a[::-1], "flipped"),
+    5: (lambda a: a.swapaxes(0, 1), "transposed"),
+    6: (lambda a: a.swapaxes(0, 1)[:, ::-1], "rotated by 90 degrees clockwise"),
+    7: (lambda a: a.swapaxes(0, 1)[::-1, ::-1], "transposed and rotated by 180 degrees"),
+    8: (lambda a: a.swapaxes(0, 1)[::-1], "rotated by 90 degrees anticlockwise"),
+}
+
+
+def _split_jpeg_exif(content: bytes) -> tuple[bytes, bytes]:
+    """The file with its Exif segment hidden from Pillow, and that segment's content.
+
+    Pillow looks into Exif data already while it opens a JPEG, and warns where they are damaged.
+    """
+    at = 2
+    while at + 10 <= len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker in (0xD9, 0xDA):  # end of image, start of scan
+            break
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        if marker == 0xE1 and content[at + 4 : at + 10] == b"Exif\0\0":
+            hidden = bytearray(content)
+            hidden[at + 1] = 0xEF  # APP15, which nothing reads
+            return bytes(hidden), content[at + 4 : at + 2 + length]
+        at += 2 + length
+    return content, b""
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """The orientation, 1..8, in EXIF data; 1 where it is absent or the data are damaged."""
+    data = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(order + "I", data, 4)
+        (count,) = struct.unpack_from(order + "H", data, directory)
+        for entry in range(count):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", data, directory + 2 + 12 * entry)
+            if tag == _ORIENTATION_TAG and kind == 3:
+                return int(value)
+    except struct.error:
+        pass  # cut short: as good as absent
+    return 1
+
+
+def reason(error: BaseException) -> str:
+    """One line that says what went wrong, without Python's own decoration."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

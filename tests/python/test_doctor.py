@@ -1,0 +1,136 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from swiftdet import doctor
+from swiftdet.cli import main
+from swiftdet.errors import BackendUnavailable, InvalidArgument
+
+
+class FakeRuntime:
+    version = "2026.4.1"
+    devices = ("CPU",)
+    wrong = 0.0
+
+    def compile(self, network):
+        import onnx
+
+        onnx.checker.check_model(onnx.load_from_string(network))
+        return self
+
+    def infer(self, source):
+        return [np.maximum(source, 0) + np.float32(self.wrong)]
+
+
+def by_name(checks):
+    return {check.name: check for check in checks}
+
+
+@pytest.fixture
+def healthy(monkeypatch):
+    monkeypatch.setattr(doctor, "_openvino_runtime", FakeRuntime)
+    monkeypatch.setattr(doctor, "_cuda_devices", lambda: None)
+    monkeypatch.delenv("SWIFTDET_FORCE_ISA", raising=False)
+
+
+@pytest.mark.usefixtures("healthy")
+def test_healthy(capsys):
+    checks = doctor.run_checks()
+    assert {check.status for check in checks} == {"ok"}
+    assert doctor.works(checks)
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "2026.4.1; devices: CPU" in out
+    assert out.splitlines()[-1] == "detection on the CPU works"
+
+
+@pytest.mark.usefixtures("healthy")
+def test_json(capsys):
+    assert main(["doctor", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == {"ok": True, "checks": [dataclasses.asdict(check) for check in doctor.run_checks()]}
+
+
+@pytest.mark.usefixtures("healthy")
+def test_no_openvino(monkeypatch, capsys):
+    def fail():
+        raise BackendUnavailable("no libopenvino_c\nhere")
+
+    monkeypatch.setattr(doctor, "_openvino_runtime", fail)
+    checks = by_name(doctor.run_checks())
+    for name in ("OpenVINO", "inference on the CPU"):
+        assert checks[name].status == "fail"
+        assert checks[name].detail == "no libopenvino_c here"
+        assert "pip install" in checks[name].fix
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "fix: pip install --upgrade openvino" in out
+    assert out.splitlines()[-1] == "detection on the CPU does not work"
+    assert main(["doctor", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+@pytest.mark.usefixtures("healthy")
+def test_wrong_results(monkeypatch):
+    monkeypatch.setattr(FakeRuntime, "wrong", 1e-6)
+    assert by_name(doctor.run_checks())["inference on the CPU"].status == "fail"
+
+
+@pytest.mark.usefixtures("healthy")
+def test_forced_instruction_set(monkeypatch):
+    monkeypatch.setenv("SWIFTDET_FORCE_ISA", "scalar")
+    check = by_name(doctor.run_checks())["instruction set"]
+    assert check.status == "warn"
+    assert "unset" in check.fix
+    assert by_name(doctor.run_checks())["environment"].detail.startswith("SWIFTDET_FORCE_ISA=scalar")
+
+
+@pytest.mark.usefixtures("healthy")
+def test_impossible_instruction_set(monkeypatch):
+    def fail():
+        raise InvalidArgument("SWIFTDET_FORCE_ISA=neon: this machine has scalar, avx2")
+
+    monkeypatch.setattr(doctor, "_build_config", fail)
+    checks = by_name(doctor.run_checks())
+    assert checks["instruction set"].status == checks["swiftdet core"].status == "fail"
+
+
+@pytest.mark.usefixtures("healthy")
+def test_mixed_versions(monkeypatch):
+    monkeypatch.setattr(
+        doctor, "_build_config", lambda: {"version": "0.0.9", "compiler": "x", "active_isa": "a", "isas": ["a"]}
+    )
+    check = by_name(doctor.run_checks())["swiftdet core"]
+    assert check.status == "warn"
+    assert "force-reinstall" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "words"),
+    [(None, "ok", "none"), (("12.8", 0), "warn", "no GPU is visible"), (("12.8", 2), "ok", "CUDA 12.8, 2 GPUs")],
+)
+@pytest.mark.usefixtures("healthy")
+def test_driver(monkeypatch, found, status, words):
+    monkeypatch.setattr(doctor, "_cuda_devices", lambda: found)
+    check = doctor.check_nvidia_driver()
+    assert check.status == status
+    assert words in check.detail
+
+
+@pytest.mark.usefixtures("healthy")
+def test_optional_packages(monkeypatch):
+    monkeypatch.setattr(doctor, "_installed", {"tensorrt": "10.14.1"}.get)
+    checks = by_name(doctor.run_checks())
+    assert checks["TensorRT"].detail == "10.14.1"
+    assert "pip install" in checks["onnxruntime"].detail
+
+
+def test_installed_does_not_import():
+    import sys
+
+    sys.modules.pop("tensorrt", None)
+    assert doctor._installed("no_such_package_here") is None
+    assert doctor._installed("numpy") == np.__version__
+    assert doctor._installed("json") == "of unknown version"
