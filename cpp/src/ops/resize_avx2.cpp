@@ -16,7 +16,7 @@ void store_32(void* to, __m256i value) { _mm256_storeu_si256(static_cast<__m256i
 __m128i load_8(const std::uint8_t* from) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)); }
 
 __m128i load_4(const std::uint8_t* from) {
-  std::int32_t bytes;
+  std::int32_t bytes = 0;
   __builtin_memcpy(&bytes, from, sizeof bytes);
   return _mm_cvtsi32_si128(bytes);
 }
@@ -222,7 +222,7 @@ int halve_colour(const std::uint8_t* top, const std::uint8_t* bottom, int channe
   int d = 0;
   for (; d + reach <= width; d += 8) {
     const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(d) * 2 * channels;
-    const std::ptrdiff_t later = at + 2 * half_step;
+    const std::ptrdiff_t later = at + std::ptrdiff_t{2} * half_step;
     const __m256i first_four =
         quarter(neighbour_sums(top + at, half_step, neighbours), neighbour_sums(bottom + at, half_step, neighbours));
     const __m256i last_four = quarter(neighbour_sums(top + later, half_step, neighbours),
