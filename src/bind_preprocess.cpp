@@ -116,7 +116,9 @@ std::pair<py::array, ops::LetterboxMeta> letterbox_into(const ImageView& source,
   ops::LetterboxMeta meta;
   {
     const py::gil_scoped_release nogil;
-    meta = ops::Letterbox().run(source, order, preprocess, size, values);
+    // The tables and row buffers of the last sizes, for the next call of this thread.
+    thread_local ops::Letterbox letterbox;
+    meta = letterbox.run(source, order, preprocess, size, values);
   }
   return {std::move(tensor), meta};
 }

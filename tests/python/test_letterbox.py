@@ -27,7 +27,7 @@ def make_image(height, width, channels, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def official_letterbox(image, size, mode, interpolation="linear", pad_value=114, color="bgr"):
+def official_letterbox(image, size, mode, *, interpolation="linear", pad_value=114, color="bgr"):
     """The official pipelines' steps on uint8; returns RGB planes and (scale_x, scale_y, left, top)."""
     image = np.ascontiguousarray(image)
     if image.ndim == 2 or image.shape[2] == 1:

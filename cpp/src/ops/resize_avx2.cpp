@@ -16,7 +16,7 @@ void store_32(void* to, __m256i value) { _mm256_storeu_si256(static_cast<__m256i
 __m128i load_8(const std::uint8_t* from) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)); }
 
 __m128i load_4(const std::uint8_t* from) {
-  std::int32_t bytes;
+  std::int32_t bytes = 0;
   __builtin_memcpy(&bytes, from, sizeof bytes);
   return _mm_cvtsi32_si128(bytes);
 }
@@ -48,22 +48,41 @@ void spread(const std::uint8_t* pixels, int channels, int begin, int end, std::u
   kScalarResizeKernels.spread(pixels, channels, x, end, lanes);
 }
 
-/// Four destination pixels at a time, each a pair of neighbours within 8 bytes.
+/// A shuffle index that gives zero, and still does with a small offset added.
+constexpr char kZero = -128;
+
+/// For each half: the pair of neighbours that its first byte begins, channel by channel, widened to 16 bits.
+template <int kChannels>
+__m256i pairs_at_start() {
+  constexpr char kNext = kChannels;
+  constexpr char kAlpha = kChannels == 4 ? 3 : kZero;
+  constexpr char kNextAlpha = kChannels == 4 ? 7 : kZero;
+  const __m128i half = _mm_setr_epi8(0, kZero, kNext, kZero, 1, kZero, kNext + 1, kZero, 2, kZero, kNext + 2, kZero,
+                                     kAlpha, kZero, kNextAlpha, kZero);
+  return _mm256_set_m128i(half, half);
+}
+
+/// The pair that begins at byte `offset`, 0 to 9, of each half.
+template <int kChannels>
+__m256i pairs_at(__m256i offset) {
+  return _mm256_add_epi8(pairs_at_start<kChannels>(), offset);
+}
+
+/// Four destination pixels of linear_columns. Of `even_pairs` the halves are pixels 0 and 2, of `odd_pairs` 1 and 3.
+__m256i weigh_pairs(__m256i even_pairs, __m256i odd_pairs, const std::uint32_t* weight_pairs) {
+  const __m256i weights = _mm256_castsi128_si256(load_16(weight_pairs));
+  const __m256i even_weights = _mm256_permutevar8x32_epi32(weights, _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2));
+  const __m256i odd_weights = _mm256_permutevar8x32_epi32(weights, _mm256_setr_epi32(1, 1, 1, 1, 3, 3, 3, 3));
+  const __m256i even = _mm256_srli_epi32(_mm256_madd_epi16(even_pairs, even_weights), 4);
+  const __m256i odd = _mm256_srli_epi32(_mm256_madd_epi16(odd_pairs, odd_weights), 4);
+  return _mm256_packs_epi32(even, odd);  // within halves: 0 1 | 2 3
+}
+
+/// Any factor: the two neighbours of each destination pixel are within 8 bytes.
 template <int kChannels, bool kPrefetches>
 int linear_colour_columns(const std::uint8_t* pixels, const LinearColumns& columns, std::int16_t* lanes) {
-  // Neighbours side by side, widened to 16 bits: from the low 8 bytes of each half, then from the high 8 bytes.
-  const __m256i low_pairs = kChannels == 3
-                                ? _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,  //
-                                                   0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1)
-                                : _mm256_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1,  //
-                                                   0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1);
-  const __m256i high_pairs = kChannels == 3
-                                 ? _mm256_setr_epi8(8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1,  //
-                                                    8, -1, 11, -1, 9, -1, 12, -1, 10, -1, 13, -1, -1, -1, -1, -1)
-                                 : _mm256_setr_epi8(8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1,  //
-                                                    8, -1, 12, -1, 9, -1, 13, -1, 10, -1, 14, -1, 11, -1, 15, -1);
-  const __m256i even_weights = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2);
-  const __m256i odd_weights = _mm256_setr_epi32(1, 1, 1, 1, 3, 3, 3, 3);
+  const __m256i low_pairs = pairs_at_start<kChannels>();
+  const __m256i high_pairs = pairs_at<kChannels>(_mm256_set1_epi8(8));
   // The 8 bytes reach 2 bytes beyond the second pixel of three channels: into a third.
   const int last_first = columns.source_width - (kChannels == 3 ? 3 : 2);
   const int end = end_of_reach(columns.first, columns.begin, columns.end, last_first);
@@ -78,16 +97,56 @@ int linear_colour_columns(const std::uint8_t* pixels, const LinearColumns& colum
     const __m128i pixels_2_3 = load_8_8(pixels + static_cast<std::ptrdiff_t>(first[2]) * kChannels,
                                         pixels + static_cast<std::ptrdiff_t>(first[3]) * kChannels);
     const __m256i bytes = _mm256_set_m128i(pixels_2_3, pixels_0_1);
-    const __m256i weights = _mm256_castsi128_si256(load_16(weight_pairs + d));
-    const __m256i even =
-        _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, low_pairs), _mm256_permutevar8x32_epi32(weights, even_weights));
-    const __m256i odd =
-        _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, high_pairs), _mm256_permutevar8x32_epi32(weights, odd_weights));
-    // Packing works within halves: even | odd of the low half are pixels 0 and 1, of the high half 2 and 3.
-    store_32(lanes + static_cast<std::ptrdiff_t>(d) * 4,
-             _mm256_packs_epi32(_mm256_srli_epi32(even, 4), _mm256_srli_epi32(odd, 4)));
+    store_32(
+        lanes + static_cast<std::ptrdiff_t>(d) * 4,
+        weigh_pairs(_mm256_shuffle_epi8(bytes, low_pairs), _mm256_shuffle_epi8(bytes, high_pairs), weight_pairs + d));
   }
   return d;
+}
+
+/// Factors up to 3 (or 2 with alpha): two destination pixels are within 16 bytes, so half as many loads do. The plan
+/// holds, for each four pixels, the shuffle that finds the odd ones.
+template <int kChannels>
+int linear_colour_windows(const std::uint8_t* pixels, const LinearColumns& columns, std::int16_t* lanes) {
+  const __m256i low_pairs = pairs_at_start<kChannels>();
+  const int last_first = columns.source_width - (kChannels == 3 ? 6 : 4);  // 16 bytes touch so many pixels
+  const int end = end_of_reach(columns.first, 0, columns.end, last_first);
+  const std::uint32_t* const weight_pairs = columns.weights;
+  const std::int32_t* const first = columns.first;
+  const std::uint8_t* const plan = columns.plan;
+  int d = 0;
+  for (; d + 4 <= end; d += 4) {
+    const __m256i bytes = _mm256_set_m128i(load_16(pixels + static_cast<std::ptrdiff_t>(first[d + 2]) * kChannels),
+                                           load_16(pixels + static_cast<std::ptrdiff_t>(first[d]) * kChannels));
+    const __m256i high_pairs = load_32(plan + static_cast<std::ptrdiff_t>(d) * kPlanBytesPerPixel);
+    store_32(
+        lanes + static_cast<std::ptrdiff_t>(d) * 4,
+        weigh_pairs(_mm256_shuffle_epi8(bytes, low_pairs), _mm256_shuffle_epi8(bytes, high_pairs), weight_pairs + d));
+  }
+  return d;
+}
+
+template <int kChannels>
+bool plan_windows(const LinearColumns& columns, std::uint8_t* plan) {
+  constexpr int kLargestStep = kChannels == 3 ? 3 : 2;
+  const std::int32_t* const first = columns.first;
+  for (int d = 0; d + 4 <= columns.end; d += 4) {
+    const int low_step = first[d + 1] - first[d];
+    const int high_step = first[d + 3] - first[d + 2];
+    if (low_step > kLargestStep || high_step > kLargestStep) return false;
+    const __m256i offset = _mm256_set_m128i(_mm_set1_epi8(static_cast<char>(high_step * kChannels)),
+                                            _mm_set1_epi8(static_cast<char>(low_step * kChannels)));
+    store_32(plan + static_cast<std::ptrdiff_t>(d) * kPlanBytesPerPixel, pairs_at<kChannels>(offset));
+  }
+  return true;
+}
+
+bool plan_linear_columns(int channels, const LinearColumns& columns, std::uint8_t* plan) {
+  switch (channels) {
+    case 3: return plan_windows<3>(columns, plan);
+    case 4: return plan_windows<4>(columns, plan);
+    default: return false;
+  }
 }
 
 /// One channel: eight destination pixels at a time.
@@ -106,18 +165,19 @@ int linear_grey_columns(const std::uint8_t* pixels, const LinearColumns& columns
   return d;
 }
 
+template <int kChannels>
+int linear_colour(const std::uint8_t* pixels, const LinearColumns& columns, std::int16_t* lanes) {
+  if (columns.plan != nullptr) return linear_colour_windows<kChannels>(pixels, columns, lanes);
+  if (columns.next_row != nullptr) return linear_colour_columns<kChannels, true>(pixels, columns, lanes);
+  return linear_colour_columns<kChannels, false>(pixels, columns, lanes);
+}
+
 void linear_columns(const std::uint8_t* pixels, int channels, const LinearColumns& columns, std::int16_t* lanes) {
   LinearColumns rest = columns;
   switch (channels) {
     case 1: rest.begin = linear_grey_columns(pixels, columns, lanes); break;
-    case 3:
-      rest.begin = columns.next_row != nullptr ? linear_colour_columns<3, true>(pixels, columns, lanes)
-                                               : linear_colour_columns<3, false>(pixels, columns, lanes);
-      break;
-    default:
-      rest.begin = columns.next_row != nullptr ? linear_colour_columns<4, true>(pixels, columns, lanes)
-                                               : linear_colour_columns<4, false>(pixels, columns, lanes);
-      break;
+    case 3: rest.begin = linear_colour<3>(pixels, columns, lanes); break;
+    default: rest.begin = linear_colour<4>(pixels, columns, lanes); break;
   }
   kScalarResizeKernels.linear_columns(pixels, channels, rest, lanes);
 }
@@ -162,7 +222,7 @@ int halve_colour(const std::uint8_t* top, const std::uint8_t* bottom, int channe
   int d = 0;
   for (; d + reach <= width; d += 8) {
     const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(d) * 2 * channels;
-    const std::ptrdiff_t later = at + 2 * half_step;
+    const std::ptrdiff_t later = at + std::ptrdiff_t{2} * half_step;
     const __m256i first_four =
         quarter(neighbour_sums(top + at, half_step, neighbours), neighbour_sums(bottom + at, half_step, neighbours));
     const __m256i last_four = quarter(neighbour_sums(top + later, half_step, neighbours),
@@ -254,6 +314,7 @@ void add_bytes(const std::uint8_t* bytes, bool start, std::size_t count, std::ui
 
 const ResizeKernels kAvx2ResizeKernels{
     .spread = spread,
+    .plan_linear_columns = plan_linear_columns,
     .linear_columns = linear_columns,
     .linear_rows = linear_rows,
     .halve = halve,

@@ -17,6 +17,7 @@
 namespace swiftdet::ops::cpu {
 
 inline constexpr std::size_t kLanePadding = 32;
+inline constexpr int kPlanBytesPerPixel = 8;
 
 [[nodiscard]] constexpr int lane_count(int channels) noexcept { return channels == 1 ? 1 : 4; }
 
@@ -32,6 +33,7 @@ struct LinearColumns {
   int end = 0;
   int source_width = 0;
   const std::uint8_t* next_row = nullptr;  ///< hint: the pixel row wanted next, if it is far from this one; or null
+  const std::uint8_t* plan = nullptr;      ///< as filled by plan_linear_columns for these columns, from 0 on; or null
 };
 
 struct AreaColumns {
@@ -46,6 +48,10 @@ struct AreaColumns {
 struct ResizeKernels {
   /// Lane row of a pixel row: spreads 3 channels over 4 lanes, the fourth 0; copies 1 and 4.
   void (*spread)(const std::uint8_t* pixels, int channels, int begin, int end, std::uint8_t* lanes);
+
+  /// Prepares what linear_columns can use again for every row of the same columns, in kPlanBytesPerPixel bytes for each
+  /// destination pixel. False if there is nothing to prepare: then `plan` holds nothing.
+  bool (*plan_linear_columns)(int channels, const LinearColumns& columns, std::uint8_t* plan);
 
   /// lanes[d] = (p[first] * w0 + p[first + 1] * w1) >> 4, at most 32655. The second pixel is not read if w1 = 0.
   void (*linear_columns)(const std::uint8_t* pixels, int channels, const LinearColumns& columns, std::int16_t* lanes);

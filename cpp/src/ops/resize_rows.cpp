@@ -75,7 +75,7 @@ RowResizer::Path RowResizer::choose_path(const Plan& plan) {
 }
 
 void RowResizer::make_plan(const Plan& plan) {
-  plan_ = {};  // stays so if an allocation below throws
+  plan_ = {};  // so that the next image does not find half a plan if an allocation throws
   const Size from = plan.source;
   const Size to = plan.target;
   const auto lane_elements =
@@ -91,6 +91,15 @@ void RowResizer::make_plan(const Plan& plan) {
       fill_horizontal_linear(from.width, to.width, kind, linear_x_);
       fill_vertical_linear(from.height, to.height, kind, linear_y_);
       for (LinearRow& row : linear_rows_) row.lanes.assign(lane_elements, 0);
+      linear_plan_.resize(static_cast<std::size_t>(to.width) * kPlanBytesPerPixel);
+      linear_columns_ = {.first = linear_x_.first.data(),
+                         .weights = linear_x_.weights.data(),
+                         .begin = 0,
+                         .end = to.width,
+                         .source_width = from.width};
+      if (kernels_->plan_linear_columns(plan.channels, linear_columns_, linear_plan_.data())) {
+        linear_columns_.plan = linear_plan_.data();
+      }
       break;
     }
     case Path::kWholeShrink:
@@ -135,13 +144,8 @@ const std::int16_t* RowResizer::linear_source_row(int y, int next_y) {
   LinearRow& row = linear_rows_[0].index < linear_rows_[1].index ? linear_rows_[0] : linear_rows_[1];
   // Where rows are skipped, the processor does not see the next one coming.
   const bool far = source_.packed_rows() && plan_.source.height >= kFarRows * plan_.target.height;
-  const LinearColumns columns{.first = linear_x_.first.data(),
-                              .weights = linear_x_.weights.data(),
-                              .begin = 0,
-                              .end = plan_.target.width,
-                              .source_width = plan_.source.width,
-                              .next_row = far ? source_.row(next_y) : nullptr};
-  kernels_->linear_columns(pixels(y), source_.channels, columns, row.lanes.data());
+  linear_columns_.next_row = far ? source_.row(next_y) : nullptr;
+  kernels_->linear_columns(pixels(y), source_.channels, linear_columns_, row.lanes.data());
   row.index = y;
   return row.lanes.data();
 }

@@ -67,6 +67,8 @@ class RowResizer {
   Path path_ = Path::kCopy;
 
   LinearAxis linear_x_, linear_y_;
+  std::vector<std::uint8_t> linear_plan_;  ///< the kernels' own, for linear_x_
+  LinearColumns linear_columns_;           ///< views of linear_x_ and linear_plan_
   AreaAxis area_x_, area_y_;
   Size factor_{};  ///< kWholeShrink
 

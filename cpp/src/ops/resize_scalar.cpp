@@ -17,6 +17,8 @@ void spread(const std::uint8_t* pixels, int channels, int begin, int end, std::u
   }
 }
 
+bool plan_linear_columns(int /*channels*/, const LinearColumns& /*columns*/, std::uint8_t* /*plan*/) { return false; }
+
 template <int kChannels>
 void linear_columns_of(const std::uint8_t* pixels, const LinearColumns& columns, std::int16_t* lanes) {
   constexpr int kLanes = lane_count(kChannels);
@@ -118,6 +120,7 @@ void add_bytes(const std::uint8_t* bytes, bool start, std::size_t count, std::ui
 
 const ResizeKernels kScalarResizeKernels{
     .spread = spread,
+    .plan_linear_columns = plan_linear_columns,
     .linear_columns = linear_columns,
     .linear_rows = linear_rows,
     .halve = halve,

@@ -36,8 +36,8 @@ std::vector<float> letterboxed(const ImageView& source, const Preprocess& prepro
   return tensor;
 }
 
-const std::vector<Size> kSources{{1, 1},    {1, 300}, {300, 1},  {40, 52},   {40, 30}, {20, 52},
-                                 {80, 104}, {80, 90}, {97, 131}, {120, 156}, {13, 17}};
+const std::vector<Size> kSources{{1, 1},   {1, 300},  {300, 1}, {40, 52},  {40, 30},   {40, 41},
+                                 {20, 52}, {80, 104}, {80, 90}, {97, 131}, {120, 156}, {13, 17}};
 
 }  // namespace
 
