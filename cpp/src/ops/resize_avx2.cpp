@@ -78,8 +78,9 @@ __m256i weigh_pairs(__m256i even_pairs, __m256i odd_pairs, const std::uint32_t* 
   return _mm256_packs_epi32(even, odd);  // within halves: 0 1 | 2 3
 }
 
-/// Any factor: the two neighbours of each destination pixel are within 8 bytes.
-template <int kChannels, bool kPrefetches>
+/// Any factor: the two neighbours of each destination pixel are within 8 bytes. kPrefetches: cache lines of the next
+/// row that are asked for with each four pixels.
+template <int kChannels, int kPrefetches>
 int linear_colour_columns(const std::uint8_t* pixels, const LinearColumns& columns, std::int16_t* lanes) {
   const __m256i low_pairs = pairs_at_start<kChannels>();
   const __m256i high_pairs = pairs_at<kChannels>(_mm256_set1_epi8(8));
@@ -91,7 +92,8 @@ int linear_colour_columns(const std::uint8_t* pixels, const LinearColumns& colum
   const std::int32_t* first = columns.first + columns.begin;
   int d = columns.begin;
   for (; d + 4 <= end; d += 4, first += 4) {
-    if constexpr (kPrefetches) _mm_prefetch(next + static_cast<std::ptrdiff_t>(first[0]) * kChannels, _MM_HINT_T0);
+    if constexpr (kPrefetches >= 1) _mm_prefetch(next + static_cast<std::ptrdiff_t>(first[0]) * kChannels, _MM_HINT_T0);
+    if constexpr (kPrefetches >= 2) _mm_prefetch(next + static_cast<std::ptrdiff_t>(first[2]) * kChannels, _MM_HINT_T0);
     const __m128i pixels_0_1 = load_8_8(pixels + static_cast<std::ptrdiff_t>(first[0]) * kChannels,
                                         pixels + static_cast<std::ptrdiff_t>(first[1]) * kChannels);
     const __m128i pixels_2_3 = load_8_8(pixels + static_cast<std::ptrdiff_t>(first[2]) * kChannels,
@@ -168,8 +170,11 @@ int linear_grey_columns(const std::uint8_t* pixels, const LinearColumns& columns
 template <int kChannels>
 int linear_colour(const std::uint8_t* pixels, const LinearColumns& columns, std::int16_t* lanes) {
   if (columns.plan != nullptr) return linear_colour_windows<kChannels>(pixels, columns, lanes);
-  if (columns.next_row != nullptr) return linear_colour_columns<kChannels, true>(pixels, columns, lanes);
-  return linear_colour_columns<kChannels, false>(pixels, columns, lanes);
+  if (columns.next_row == nullptr) return linear_colour_columns<kChannels, 0>(pixels, columns, lanes);
+  constexpr std::ptrdiff_t kTwoLines = 96;  // four pixels that span so many bytes lie on two lines at least
+  const std::ptrdiff_t row_bytes = static_cast<std::ptrdiff_t>(columns.source_width) * kChannels;
+  if (4 * row_bytes < kTwoLines * columns.end) return linear_colour_columns<kChannels, 1>(pixels, columns, lanes);
+  return linear_colour_columns<kChannels, 2>(pixels, columns, lanes);
 }
 
 void linear_columns(const std::uint8_t* pixels, int channels, const LinearColumns& columns, std::int16_t* lanes) {

@@ -2,6 +2,7 @@
 // geometry and allocations.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -36,8 +37,8 @@ std::vector<float> letterboxed(const ImageView& source, const Preprocess& prepro
   return tensor;
 }
 
-const std::vector<Size> kSources{{1, 1},   {1, 300},  {300, 1}, {40, 52},  {40, 30},   {40, 41},
-                                 {20, 52}, {80, 104}, {80, 90}, {97, 131}, {120, 156}, {13, 17}};
+constexpr std::array kSources{Size{1, 1},   Size{1, 300},  Size{300, 1}, Size{40, 52},  Size{40, 30},   Size{40, 41},
+                              Size{20, 52}, Size{80, 104}, Size{80, 90}, Size{97, 131}, Size{120, 156}, Size{13, 17}};
 
 }  // namespace
 

@@ -1,7 +1,9 @@
 // Equality with OpenCV is tested in tests/python/test_resize.py; here: every body against the scalar one, and memory.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu/isa.hpp"
@@ -31,11 +33,17 @@ std::vector<std::uint8_t> resized(const ImageView& source, Size size, Interpolat
 }
 
 // Whole, fractional and mixed factors, and widths round the bodies' vector widths.
-const std::vector<std::pair<Size, Size>> kSizes{
-    {{1, 1}, {1, 1}},    {{1, 1}, {9, 33}},    {{1, 2}, {3, 70}},     {{2, 3}, {1, 1}},     {{5, 7}, {5, 7}},
-    {{6, 16}, {3, 8}},   {{6, 18}, {3, 9}},    {{6, 34}, {3, 17}},    {{6, 66}, {3, 33}},   {{9, 27}, {3, 9}},
-    {{40, 97}, {8, 31}}, {{33, 65}, {20, 32}}, {{20, 100}, {10, 33}}, {{31, 41}, {62, 90}}, {{30, 200}, {60, 33}},
-    {{8, 8}, {4, 4}},    {{8, 10}, {4, 5}},    {{50, 300}, {7, 35}},  {{12, 31}, {12, 8}},  {{49, 98}, {1, 2}},
+constexpr std::array kSizes{
+    std::pair{Size{1, 1}, Size{1, 1}},      std::pair{Size{1, 1}, Size{9, 33}},
+    std::pair{Size{1, 2}, Size{3, 70}},     std::pair{Size{2, 3}, Size{1, 1}},
+    std::pair{Size{5, 7}, Size{5, 7}},      std::pair{Size{6, 16}, Size{3, 8}},
+    std::pair{Size{6, 18}, Size{3, 9}},     std::pair{Size{6, 34}, Size{3, 17}},
+    std::pair{Size{6, 66}, Size{3, 33}},    std::pair{Size{9, 27}, Size{3, 9}},
+    std::pair{Size{40, 97}, Size{8, 31}},   std::pair{Size{33, 65}, Size{20, 32}},
+    std::pair{Size{20, 100}, Size{10, 33}}, std::pair{Size{31, 41}, Size{62, 90}},
+    std::pair{Size{30, 200}, Size{60, 33}}, std::pair{Size{8, 8}, Size{4, 4}},
+    std::pair{Size{8, 10}, Size{4, 5}},     std::pair{Size{50, 300}, Size{7, 35}},
+    std::pair{Size{12, 31}, Size{12, 8}},   std::pair{Size{49, 98}, Size{1, 2}},
 };
 
 }  // namespace
