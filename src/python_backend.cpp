@@ -122,7 +122,9 @@ class PythonSession final : public BackendSession {
     const py::capsule owner(new std::shared_ptr<AlignedBuffer>(input_),
                             [](void* p) noexcept { delete static_cast<std::shared_ptr<AlignedBuffer>*>(p); });
     const std::vector<py::ssize_t> dims(shape.begin(), shape.end());
-    python_->inputs[py::str(backend_->input().name)] = py::array_t<float>(dims, input_->data(), owner);
+    py::array_t<float> view(dims, input_->data(), owner);
+    view.attr("setflags")(py::arg("write") = false);  // the next call counts on what this one leaves
+    python_->inputs[py::str(backend_->input().name)] = std::move(view);
   }
 
   ~PythonSession() override {

@@ -311,6 +311,39 @@ def test_sessions_have_aligned_views_that_are_used_in_place(runtime):
             np.testing.assert_allclose(output, want, **CLOSE)
 
 
+@pytest.mark.parametrize("operation", ["Relu", "Sigmoid", "Mul", "Reshape", "Concat", "Split", "Identity", "Cast"])
+def test_the_input_is_never_written(runtime, operation):
+    """The detector counts on it: of frames of one size only the image is written, the border stays. Each network
+    begins with an operation that a plugin may like to do in place."""
+    nodes = {
+        "Mul": [helper.make_node("Mul", ["images", "images"], ["y"])],
+        "Reshape": [
+            helper.make_node("Constant", [], ["shape"], value_ints=[1, -1]),
+            helper.make_node("Reshape", ["images", "shape"], ["x"]),
+            helper.make_node("Relu", ["x"], ["y"]),
+        ],
+        "Concat": [
+            helper.make_node("Concat", ["images", "images"], ["x"], axis=1),
+            helper.make_node("Relu", ["x"], ["y"]),
+        ],
+        "Split": [
+            helper.make_node("Split", ["images"], ["a", "b", "c"], axis=1),
+            helper.make_node("Relu", ["b"], ["y"]),
+        ],
+        "Cast": [
+            helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT16),
+            helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT),
+        ],
+    }.get(operation, [helper.make_node(operation, ["images"], ["y"])])
+    for performance in ("latency", "throughput"):
+        session = runtime.compile(make_model(nodes, ["y"]), performance=performance).create_session(STATIC)
+        given = images(seed=5) - np.float32(0.5)
+        session.input[...] = given
+        for _ in range(3):
+            session.infer()
+            np.testing.assert_array_equal(session.input, given)
+
+
 def test_a_view_keeps_its_session_and_engine_alive(runtime):
     view = runtime.compile(conv_model()).create_session(STATIC).input
     view[...] = 7

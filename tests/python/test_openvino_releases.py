@@ -42,6 +42,7 @@ for model, tolerance in [
         for seed in range(3):  # other results each time: the tensor that we fill is the one that is read
             session.input[...] = images(seed=seed)
             session.infer()
+            np.testing.assert_array_equal(session.input, images(seed=seed))
             got = [output.copy() for output in session.outputs()]
             want = reference(model, images(seed=seed))
             assert len(got) == len(want)

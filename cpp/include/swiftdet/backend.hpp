@@ -24,7 +24,8 @@ class BackendSession {
   BackendSession(const BackendSession&) = delete;
   BackendSession& operator=(const BackendSession&) = delete;
 
-  /// The network's image input, float32 [N, 3, H, W], 64-byte aligned host memory that the engine reads in place.
+  /// The network's image input, float32 [N, 3, H, W], 64-byte aligned host memory that the engine reads in place
+  /// and never writes: what a caller put there is there after the run.
   [[nodiscard]] virtual MutableTensorView input() = 0;
   /// Starts the network on what input() holds; returns at once where the engine can run by itself.
   virtual void start() = 0;

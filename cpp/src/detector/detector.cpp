@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -31,7 +32,7 @@ struct Session {
         engine(std::move(engine_session)),
         batch(engine->input().shape[0]),
         decoder(head),
-        metas(static_cast<std::size_t>(batch)),
+        placed(static_cast<std::size_t>(batch)),
         raw_outputs(head.outputs.size()) {}
 
   Size network_size;
@@ -41,7 +42,7 @@ struct Session {
   ops::Decoder decoder;
   ops::Nms nms;
   ops::Candidates candidates;
-  std::vector<ops::LetterboxMeta> metas;
+  std::vector<std::optional<ops::LetterboxGeometry>> placed;  // where the image of each batch item lies
   std::vector<TensorView> raw_outputs;  // in the head's order
 
   bool in_flight = false;
@@ -121,9 +122,14 @@ struct Detector::State {
     session.first_image = first;
     session.image_count = std::min(static_cast<std::size_t>(session.batch), images.size() - first);
     for (std::size_t i = 0; i < session.image_count; ++i) {
-      session.metas[i] =
-          session.letterbox.run(images[first + i].view, images[first + i].order, config.preprocess,
-                                session.network_size, input.data + static_cast<std::int64_t>(i) * image_volume);
+      const SourceImage& image = images[first + i];
+      const auto geometry = ops::letterbox_geometry(image.view.size, session.network_size, config.preprocess.mode);
+      // Engines leave their input alone, so frames of one size find the border of the frame before.
+      const auto border = session.placed[i] == geometry ? ops::Border::kInPlace : ops::Border::kWrite;
+      session.placed[i].reset();
+      session.letterbox.run(image.view, image.order, config.preprocess, session.network_size,
+                            input.data + static_cast<std::int64_t>(i) * image_volume, border);
+      session.placed[i] = geometry;
     }
     session.started = Clock::now();
     session.preprocess_ms = milliseconds(session.started - begin);
@@ -164,7 +170,7 @@ struct Detector::State {
     result.xyxy.clear();
     result.conf.clear();
     result.cls.clear();
-    const ops::LetterboxMeta& meta = session.metas[static_cast<std::size_t>(item)];
+    const ops::LetterboxMeta& meta = session.placed[static_cast<std::size_t>(item)]->meta;
     const auto emit = [&](std::size_t k) {
       result.xyxy.push_back(to_source(candidates.x1[k], meta.pad_left, meta.scale_x, source.width));
       result.xyxy.push_back(to_source(candidates.y1[k], meta.pad_top, meta.scale_y, source.height));

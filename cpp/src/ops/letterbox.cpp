@@ -67,10 +67,10 @@ Letterbox::Letterbox(Letterbox&&) noexcept = default;
 Letterbox& Letterbox::operator=(Letterbox&&) noexcept = default;
 
 LetterboxMeta Letterbox::run(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,
-                             float* tensor) {
+                             float* tensor, Border border) {
   check_arguments(source, target, tensor);
   check_scaling(preprocess);
-  return state_->body.run(source, order, preprocess, target, tensor);
+  return state_->body.run(source, order, preprocess, target, tensor, border);
 }
 
 LetterboxMeta Letterbox::run(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,

@@ -37,14 +37,14 @@ ImageView unreversed(const ImageView& image, ChannelOrder& order) {
 Letterbox::Letterbox(swiftdet::cpu::Isa isa) : kernels_(&letterbox_kernels(isa)), rows_(resize_kernels(isa)) {}
 
 LetterboxMeta Letterbox::run(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,
-                             float* tensor) {
+                             float* tensor, Border border) {
   if (scaled_for_ != preprocess) {
     scaling_ = make_scaling(preprocess);
     scaled_for_ = preprocess;
   }
   const std::uint8_t pad = preprocess.pad_value;
-  const float border[3] = {scaling_.table[0][pad], scaling_.table[1][pad], scaling_.table[2][pad]};
-  return fill(source, order, preprocess, target, tensor, border,
+  const float border_values[3] = {scaling_.table[0][pad], scaling_.table[1][pad], scaling_.table[2][pad]};
+  return fill(source, order, preprocess, target, tensor, border, border_values,
               [this](const std::uint8_t* lanes, int width, const PlaneRows<float>& rows) {
                 kernels_->write_values(lanes, rows_.lanes(), 0, width, scaling_, rows);
               });
@@ -53,7 +53,7 @@ LetterboxMeta Letterbox::run(const ImageView& source, ChannelOrder order, const 
 LetterboxMeta Letterbox::run(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,
                              std::uint8_t* tensor) {
   const std::uint8_t pad = preprocess.pad_value;
-  return fill(source, order, preprocess, target, tensor, {pad, pad, pad},
+  return fill(source, order, preprocess, target, tensor, Border::kWrite, {pad, pad, pad},
               [this](const std::uint8_t* lanes, int width, const PlaneRows<std::uint8_t>& rows) {
                 const int step = rows_.lanes();
                 for (int plane = 0; plane < 3; ++plane) {
@@ -65,7 +65,7 @@ LetterboxMeta Letterbox::run(const ImageView& source, ChannelOrder order, const 
 
 template <typename T, typename WriteRow>
 LetterboxMeta Letterbox::fill(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,
-                              T* tensor, const T (&border)[3], WriteRow write_row) {
+                              T* tensor, Border border, const T (&border_values)[3], WriteRow write_row) {
   const LetterboxGeometry geometry = letterbox_geometry(source.size, target, preprocess.mode);
   const Size inner = geometry.resized;
   const auto left = static_cast<std::ptrdiff_t>(geometry.meta.pad_left);
@@ -81,16 +81,20 @@ LetterboxMeta Letterbox::fill(const ImageView& source, ChannelOrder order, const
   PlaneRows<T> rows;
   for (int plane = 0; plane < 3; ++plane) {
     T* const first = tensor + plane * plane_size;
-    std::fill_n(first, top * row_size, border[plane]);
-    std::fill_n(first + plane_size - bottom * row_size, bottom * row_size, border[plane]);
+    if (border == Border::kWrite) {
+      std::fill_n(first, top * row_size, border_values[plane]);
+      std::fill_n(first + plane_size - bottom * row_size, bottom * row_size, border_values[plane]);
+    }
     rows.row[plane] = first + top * row_size + left;
     if (straight.channels != 1) rows.lane[plane] = order == ChannelOrder::kRgb ? plane : 2 - plane;
   }
   for (int y = 0; y < inner.height; ++y) {
     write_row(rows_.row(y), inner.width, rows);
     for (int plane = 0; plane < 3; ++plane) {
-      std::fill_n(rows.row[plane] - left, left, border[plane]);
-      std::fill_n(rows.row[plane] + inner.width, right, border[plane]);
+      if (border == Border::kWrite) {
+        std::fill_n(rows.row[plane] - left, left, border_values[plane]);
+        std::fill_n(rows.row[plane] + inner.width, right, border_values[plane]);
+      }
       rows.row[plane] += row_size;
     }
   }

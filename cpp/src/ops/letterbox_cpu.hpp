@@ -17,7 +17,7 @@ class Letterbox {
   explicit Letterbox(swiftdet::cpu::Isa isa);
 
   LetterboxMeta run(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,
-                    float* tensor);
+                    float* tensor, Border border = Border::kWrite);
   /// The same pixels before scaling; of `preprocess`, divisor, mean and std are not used.
   LetterboxMeta run(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,
                     std::uint8_t* tensor);
@@ -25,7 +25,7 @@ class Letterbox {
  private:
   template <typename T, typename WriteRow>
   LetterboxMeta fill(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target, T* tensor,
-                     const T (&border)[3], WriteRow write_row);
+                     Border border, const T (&border_values)[3], WriteRow write_row);
 
   const LetterboxKernels* kernels_;
   RowResizer rows_;

@@ -41,7 +41,7 @@ class PythonEngine(Protocol):
         no state between calls that is not guarded.
 
         Args:
-            inputs: the input by name, float32 C-contiguous. A view of memory that the next call may
+            inputs: the input by name, float32 C-contiguous. A read-only view of memory that the next call may
                 overwrite: copy what is kept.
 
         Returns:

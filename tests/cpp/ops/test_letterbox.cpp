@@ -91,6 +91,38 @@ TEST_CASE("reversed channels are the other channel order") {
   }
 }
 
+TEST_CASE("a border in place is left alone, and the image is written as ever") {
+  constexpr float kMark = -7.0F;
+  for (const Isa isa : swiftdet::cpu::available_isas()) {
+    for (const ResizeMode mode : {ResizeMode::kLetterbox, ResizeMode::kLetterboxTopLeft, ResizeMode::kStretch}) {
+      Preprocess preprocess;
+      preprocess.mode = mode;
+      const RandomImage image({30, 71}, 3, 5);
+      const std::vector<float> whole = [&] {
+        std::vector<float> tensor(3 * kTarget.height * kTarget.width);
+        swiftdet::ops::cpu::Letterbox(isa).run(image.view(), ChannelOrder::kBgr, preprocess, kTarget, tensor.data());
+        return tensor;
+      }();
+      std::vector<float> inner(whole.size(), kMark);
+      swiftdet::ops::cpu::Letterbox(isa).run(image.view(), ChannelOrder::kBgr, preprocess, kTarget, inner.data(),
+                                             swiftdet::ops::Border::kInPlace);
+      const auto geometry = letterbox_geometry(image.view().size, kTarget, mode);
+      int different = 0;
+      for (int y = 0; y < kTarget.height; ++y) {
+        for (int x = 0; x < kTarget.width; ++x) {
+          const bool inside = y >= geometry.meta.pad_top && y < geometry.meta.pad_top + geometry.resized.height &&
+                              x >= geometry.meta.pad_left && x < geometry.meta.pad_left + geometry.resized.width;
+          for (int plane = 0; plane < 3; ++plane) {
+            const auto at = static_cast<std::size_t>((plane * kTarget.height + y) * kTarget.width + x);
+            different += inner[at] == (inside ? whole[at] : kMark) ? 0 : 1;
+          }
+        }
+      }
+      CHECK(different == 0);
+    }
+  }
+}
+
 TEST_CASE("a call with the sizes of the call before allocates nothing") {
   std::vector<float> tensor(3 * kTarget.height * kTarget.width);
   for (const Isa isa : swiftdet::cpu::available_isas()) {

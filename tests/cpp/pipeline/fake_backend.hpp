@@ -30,6 +30,10 @@ class FakeBackend final : public Backend {
     return std::make_unique<Session>(*this, shape);
   }
 
+  /// What the network last saw. Not for tests with several threads.
+  [[nodiscard]] std::vector<float> last_input() const { return last_input_; }
+  bool keep_inputs = false;
+
   mutable std::atomic<bool> fail_create{false};
   mutable std::atomic<bool> fail_next_wait{false};
   mutable std::atomic<int> sessions_created{0};
@@ -48,6 +52,7 @@ class FakeBackend final : public Backend {
     void start() override { ++owner_.running; }
     void wait() override {
       --owner_.running;
+      if (owner_.keep_inputs) owner_.last_input_ = input_values_;
       if (owner_.fail_next_wait.exchange(false)) throw BackendError("inference refused");
       const std::int64_t h = input_.shape[2];
       const std::int64_t w = input_.shape[3];
@@ -70,6 +75,7 @@ class FakeBackend final : public Backend {
     std::vector<TensorView> output_;
   };
 
+  mutable std::vector<float> last_input_;
   Port input_;
   std::vector<Port> outputs_{{"output", {-1, 2, 5}}};
 };

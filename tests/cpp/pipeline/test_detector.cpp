@@ -139,6 +139,21 @@ TEST_CASE("once warm, a call allocates nothing") {
   CHECK(results[4].size() == 1);
 }
 
+TEST_CASE("frames of changing shapes see no border of one another") {
+  const auto backend = std::make_shared<FakeBackend>();
+  backend->keep_inputs = true;
+  const Detector detector(config_for(backend, 1));
+  const std::vector<Picture> pictures{Picture(100, 50, 200), Picture(100, 50, 210), Picture(50, 100, 220),
+                                      Picture(100, 50, 230), Picture(33, 64, 240)};
+  for (const Picture& picture : pictures) {
+    (void)detect_one(detector, picture);
+    const auto expected = std::make_shared<FakeBackend>();
+    expected->keep_inputs = true;
+    (void)detect_one(Detector(config_for(expected, 1)), picture);
+    CHECK(backend->last_input() == expected->last_input());
+  }
+}
+
 TEST_CASE("threads with different thresholds never see each other's") {
   const Detector detector(config_for(std::make_shared<FakeBackend>()));
   std::atomic<int> wrong{0};

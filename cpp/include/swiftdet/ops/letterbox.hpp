@@ -37,6 +37,8 @@ struct LetterboxMeta {
   double scale_y = 1.0;
   int pad_left = 0;  ///< px of the network's input, as applied
   int pad_top = 0;
+
+  friend bool operator==(const LetterboxMeta&, const LetterboxMeta&) = default;
 };
 
 /// Size of the resized image inside `target` and its placement. Pure geometry.
@@ -45,8 +47,13 @@ struct LetterboxMeta {
 struct LetterboxGeometry {
   Size resized{};
   LetterboxMeta meta{};
+
+  friend bool operator==(const LetterboxGeometry&, const LetterboxGeometry&) = default;
 };
 [[nodiscard]] LetterboxGeometry letterbox_geometry(Size source, Size target, ResizeMode mode);
+
+/// Whether the padding round the image is to be written, or is there already.
+enum class Border : std::uint8_t { kWrite, kInPlace };
 
 /// Letterbox with its coefficient tables and row buffers kept between calls: one per session, one thread at a time.
 /// A call with the sizes of the call before allocates nothing.
@@ -64,8 +71,11 @@ class Letterbox {
   /// Does not keep `source`. Safe from several threads on different objects.
   /// @throw InvalidArgument  a side of source or target outside 1 to 65535 px, a channel count other than 1, 3, 4, a
   ///                         null pointer, a divisor or std that is 0 or not finite, a mean that is not finite.
+  ///
+  /// With Border::kInPlace only the image is written: the caller vouches that the tensor still holds the border that a
+  /// run of the same geometry and preprocess wrote. Over a quarter of a letterboxed video frame's values are border.
   LetterboxMeta run(const ImageView& source, ChannelOrder order, const Preprocess& preprocess, Size target,
-                    float* tensor);
+                    float* tensor, Border border = Border::kWrite);
 
   /// The same pixels before scaling, uint8 [3, target.height, target.width], RGB planes.
   /// Of `preprocess`, divisor, mean and std are not used.
