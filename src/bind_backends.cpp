@@ -57,6 +57,7 @@ PythonPort as_python(const Port& port) {
 
 std::vector<PythonPort> as_python(const std::vector<Port>& ports) {
   std::vector<PythonPort> list;
+  list.reserve(ports.size());
   for (const Port& port : ports) list.push_back(as_python(port));
   return list;
 }

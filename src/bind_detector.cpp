@@ -13,8 +13,6 @@
 #include "register.hpp"
 #include "swiftdet/detector.hpp"
 
-namespace py = pybind11;
-
 namespace swiftdet::python {
 namespace {
 

@@ -110,7 +110,7 @@ class Scanner {
 
  private:
   template <typename Visit>
-  static bool each(std::string_view message, Visit&& visit) {
+  static bool each(std::string_view message, const Visit& visit) {
     Reader reader(message);
     while (const auto field = reader.next()) {
       if (!visit(*field)) return false;

@@ -62,7 +62,7 @@ void Library::check_process() const {
 }
 
 std::string Library::error_text(ov_status_e status) const {
-  const std::string meaning = api_.ov_get_error_info(status);
+  std::string meaning = api_.ov_get_error_info(status);
   switch (status) {
     case ov_status_e::GENERAL_ERROR:
     case ov_status_e::NOT_IMPLEMENTED:

@@ -70,6 +70,7 @@ namespace swiftdet::openvino {
 
 /// The functions of one loaded library, under their own names.
 struct Api {
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name that is declared cannot stand in parentheses
 #define SWIFTDET_OPENVINO_MEMBER(name) decltype(&::name) name = nullptr;
   SWIFTDET_OPENVINO_FUNCTIONS(SWIFTDET_OPENVINO_MEMBER)
 #undef SWIFTDET_OPENVINO_MEMBER
@@ -106,6 +107,7 @@ class Library {
  public:
   /// @throw BackendUnavailable  nothing in `folder`, or it does not load, or it lacks what we need.
   explicit Library(const std::filesystem::path& folder);
+  ~Library() = default;
   Library(const Library&) = delete;
   Library& operator=(const Library&) = delete;
 

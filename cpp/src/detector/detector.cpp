@@ -43,7 +43,7 @@ struct Session {
   ops::Nms nms;
   ops::Candidates candidates;
   std::vector<std::optional<ops::LetterboxGeometry>> placed;  // where the image of each batch item lies
-  std::vector<TensorView> raw_outputs;  // in the head's order
+  std::vector<TensorView> raw_outputs;                        // in the head's order
 
   bool in_flight = false;
   std::size_t first_image = 0;
@@ -79,19 +79,29 @@ float to_source(float value, int pad, double scale, int limit) {
   return std::clamp(mapped, 0.0F, static_cast<float>(limit));
 }
 
-/// Where each of the head's tensors stands among the engine's outputs.
-std::vector<std::size_t> output_indices(const Backend& backend, const ops::HeadSpec& head) {
-  const std::vector<Port>& ports = backend.outputs();
-  std::vector<std::size_t> indices;
-  for (const std::string& name : head.outputs) {
-    const auto found = std::find_if(ports.begin(), ports.end(), [&](const Port& port) { return port.name == name; });
-    if (found == ports.end()) {
-      std::string known;
-      for (const Port& port : ports) known += (known.empty() ? "" : ", ") + port.name + " " + port.shape.to_string();
-      throw ModelError("the model description names the output '" + name + "', but the network has: " + known);
-    }
-    indices.push_back(static_cast<std::size_t>(found - ports.begin()));
+/// "p3 [1, 255, 80, 80], p4 ...": for messages.
+std::string list(const std::vector<Port>& ports) {
+  std::string text;
+  for (const Port& port : ports) {
+    if (!text.empty()) text += ", ";
+    text.append(port.name).append(" ").append(port.shape.to_string());
   }
+  return text;
+}
+
+/// Where the head's tensor `name` stands among the engine's outputs.
+std::size_t output_index(const std::vector<Port>& ports, const std::string& name) {
+  const auto found = std::find_if(ports.begin(), ports.end(), [&](const Port& port) { return port.name == name; });
+  if (found == ports.end()) {
+    throw ModelError("the model description names the output '" + name + "', but the network has: " + list(ports));
+  }
+  return static_cast<std::size_t>(found - ports.begin());
+}
+
+std::vector<std::size_t> output_indices(const Backend& backend, const ops::HeadSpec& head) {
+  std::vector<std::size_t> indices;
+  indices.reserve(head.outputs.size());
+  for (const std::string& name : head.outputs) indices.push_back(output_index(backend.outputs(), name));
   return indices;
 }
 
@@ -227,7 +237,7 @@ void Detector::detect(std::span<const SourceImage> images, const CallOptions& op
         lease->in_flight = false;
         try {
           lease->engine->wait();
-        } catch (const Error&) {  // the error that ends the call is already on its way
+        } catch (...) {  // NOLINT(bugprone-empty-catch): the error that ends the call is already on its way
         }
       }
     }

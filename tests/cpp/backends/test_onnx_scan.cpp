@@ -28,7 +28,7 @@ std::optional<swiftdet::OnnxScan> scan(const std::string& bytes) {
 std::string output(const std::string& name) { return message(12, message(1, name)); }
 std::string model(const std::string& graph) { return number(1, 8) + message(2, "producer") + message(7, graph); }
 
-const std::string kExternalTensor = message(8, "weights") + number(14, 1);
+std::string external_tensor() { return message(8, "weights") + number(14, 1); }
 
 }  // namespace
 
@@ -41,23 +41,23 @@ TEST_CASE("outputs are named in the order of the file") {
 
 TEST_CASE("external data is found wherever a tensor may be") {
   const auto attribute = [](const std::string& content) { return message(1, message(5, content)); };
-  const std::string deep = attribute(message(6, message(5, kExternalTensor)));
+  const std::string deep = attribute(message(6, message(5, external_tensor())));
   for (const std::string& graph : {
-           message(5, kExternalTensor),                          // initializer
-           message(15, message(1, kExternalTensor)),             // sparse initializer: values
-           message(15, message(2, kExternalTensor)),             // and indices
-           attribute(message(5, kExternalTensor)),               // attribute: tensor
-           attribute(message(10, kExternalTensor)),              // list of tensors
-           attribute(message(22, message(1, kExternalTensor))),  // sparse tensor
-           attribute(message(23, message(1, kExternalTensor))),  // list of sparse tensors
-           deep,                                                 // branch of a graph
-           attribute(message(11, deep)),                         // branch of a branch
+           message(5, external_tensor()),                          // initializer
+           message(15, message(1, external_tensor())),             // sparse initializer: values
+           message(15, message(2, external_tensor())),             // and indices
+           attribute(message(5, external_tensor())),               // attribute: tensor
+           attribute(message(10, external_tensor())),              // list of tensors
+           attribute(message(22, message(1, external_tensor()))),  // sparse tensor
+           attribute(message(23, message(1, external_tensor()))),  // list of sparse tensors
+           deep,                                                   // branch of a graph
+           attribute(message(11, deep)),                           // branch of a branch
        }) {
     const auto found = scan(model(graph));
     REQUIRE(found);
     CHECK(found->external_tensor == "weights");
   }
-  const auto in_function = scan(model("") + message(25, message(7, message(5, message(5, kExternalTensor)))));
+  const auto in_function = scan(model("") + message(25, message(7, message(5, message(5, external_tensor())))));
   REQUIRE(in_function);
   CHECK(in_function->external_tensor == "weights");
 }
@@ -94,9 +94,9 @@ TEST_CASE("nesting without end is refused") {
 }
 
 TEST_CASE("every truncation and any noise ends without a fault") {
-  const std::string whole = model(message(5, kExternalTensor) + output("out"));
+  const std::string whole = model(message(5, external_tensor()) + output("out"));
   REQUIRE(scan(whole));
-  const std::size_t head = whole.find(message(5, kExternalTensor)) - 1;  // up to the graph's own length
+  const std::size_t head = whole.find(message(5, external_tensor())) - 1;  // up to the graph's own length
   for (std::size_t size = head; size < whole.size(); ++size) CHECK_FALSE(scan(whole.substr(0, size)));
   std::mt19937 random(7);  // NOLINT(bugprone-random-generator-seed): the same noise each time
   for (int round = 0; round < 20000; ++round) {

@@ -93,6 +93,8 @@ TEST_CASE("reversed channels are the other channel order") {
 
 TEST_CASE("a border in place is left alone, and the image is written as ever") {
   constexpr float kMark = -7.0F;
+  constexpr auto kHeight = static_cast<std::size_t>(kTarget.height);
+  constexpr auto kWidth = static_cast<std::size_t>(kTarget.width);
   for (const Isa isa : swiftdet::cpu::available_isas()) {
     for (const ResizeMode mode : {ResizeMode::kLetterbox, ResizeMode::kLetterboxTopLeft, ResizeMode::kStretch}) {
       Preprocess preprocess;
@@ -113,7 +115,8 @@ TEST_CASE("a border in place is left alone, and the image is written as ever") {
           const bool inside = y >= geometry.meta.pad_top && y < geometry.meta.pad_top + geometry.resized.height &&
                               x >= geometry.meta.pad_left && x < geometry.meta.pad_left + geometry.resized.width;
           for (int plane = 0; plane < 3; ++plane) {
-            const auto at = static_cast<std::size_t>((plane * kTarget.height + y) * kTarget.width + x);
+            const auto at = (static_cast<std::size_t>(plane) * kHeight + static_cast<std::size_t>(y)) * kWidth +
+                            static_cast<std::size_t>(x);
             different += inner[at] == (inside ? whole[at] : kMark) ? 0 : 1;
           }
         }
