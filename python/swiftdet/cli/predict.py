@@ -176,14 +176,11 @@ class _Run:
 
     def document(self, description: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         """Everything as JSON: results, failures, the model told apart by content, options, machine."""
-        model = Path(description["model"])
-        digest = {"model_sha256": output.sha256(*_files(model))} if model.is_file() else {}
         return {
             "format": FORMAT,
             "images": self.rows,
             "errors": self.errors,
             **description,
-            **digest,
             "options": options,
             "provenance": output.provenance(),
         }
@@ -260,14 +257,15 @@ def _names(detector: Any) -> dict[int, str]:
 
 
 def _describe(model: str, detector: Any) -> dict[str, Any]:
-    """The model of a result and how it was read."""
-    return {"model": model, "device": str(detector.device), "spec": json.loads(detector.spec.to_json())}
-
-
-def _files(model: Path) -> list[Path]:
-    """A model's files: the weights of an OpenVINO IR are apart."""
-    weights = model.with_suffix(".bin")
-    return [model, weights] if model.suffix.lower() == ".xml" and weights.is_file() else [model]
+    """The model of a result, how it was read and what ran it."""
+    made_by = detector.provenance
+    return {
+        "model": model,
+        "model_sha256": made_by["model_sha256"],
+        "engine": made_by["engine"],
+        "device": made_by["device"],
+        "spec": json.loads(detector.spec.to_json()),
+    }
 
 
 def _print_result(path: Path, result: Detections) -> None:
