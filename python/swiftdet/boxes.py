@@ -67,7 +67,7 @@ class HostArray(np.ndarray[Any, Any]):
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array itself, read-only from now on."""
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array
 
 

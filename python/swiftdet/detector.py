@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from swiftdet import _core, engines, images, model, sources
+from swiftdet import _core, checks, engines, images, model, sources
 from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType
 from swiftdet.results import Detections
 
@@ -101,15 +101,16 @@ class Detector:
         trust_plan: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._loaded = _load(model, weights=weights, family=family, imgsz=_pair(imgsz))
-        self.max_batch = _positive("max_batch", max_batch)
-        self._sessions = 0 if sessions is None else _positive("sessions", sessions)
-        self._trust_plan = trust_plan
-        spec = self._loaded.spec
-        self._names = MappingProxyType(dict(enumerate(spec.names)))
+        loaded = _load(model, weights=weights, family=family, imgsz=imgsz)
+        checks.whole("max_batch", max_batch)
+        checks.switch("trust_plan", trust_plan)
+        self._sessions = 0 if sessions is None else checks.whole("sessions", sessions)
+        self._loaded = replace(loaded, model=b"", weights=b"")  # what it is; the content may be large
+        self._performance = performance
+        self._names = MappingProxyType(dict(enumerate(loaded.spec.names)))
         self._ids = {name: i for i, name in self._names.items()}
         self._defaults = self._call_options(
-            _CallOptions(0.25, 0.7, 300, None, False, False, spec.imgsz, "bgr"),
+            _CallOptions(0.25, 0.7, 300, None, False, False, loaded.spec.imgsz, "bgr"),
             {
                 "conf": conf,
                 "iou": iou,
@@ -120,18 +121,25 @@ class Detector:
                 "color": color,
             },
         )
-        self._compile_options = {
+        compile_options: dict[str, Any] = {
             "engine": engine,
             "device": device,
             "precision": precision,
             "performance": performance,
-            "cache_dir": Path(cache) if (cache := cache_dir or os.environ.get("SWIFTDET_CACHE_DIR")) else None,
+            "cache_dir": _cache_dir(cache_dir),
         }
-        self._lock = threading.Lock()  # guards the two below; never held during inference
-        self._pipelines: dict[str, _core.Detector] = {}
+
+        def compile_for(input_shape: tuple[int, ...]) -> _core.Backend:
+            own = isinstance(engine, str)  # an object is loaded already, with shapes of its own
+            shape = input_shape if own else None
+            return engines.compile(loaded.model, loaded.weights, input_shape=shape, **compile_options)
+
+        backend = compile_for(loaded.input_shape)
+        self._engine = backend.description
+        self._lock = threading.Lock()  # guards the three below; never held during inference
         self._closed = False
-        self._backend = self._compile(self._loaded.input_shape)
-        self._pipelines["fixed"] = self._pipeline(self._backend)
+        self._pipelines = {"fixed": self._pipeline(backend)}
+        self._compile_for = compile_for if loaded.dynamic_size else None  # holds the model's content and the engine
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -160,19 +168,19 @@ class Detector:
         """What produced a result: package, engine, model file and its SHA-256, description. JSON-compatible."""
         return {
             "swiftdet": _core.__version__,
-            "engine": self._backend.description,
+            "engine": self._engine,
             "device": self.device,
             "isa": _core.build_config()["active_isa"],
             "model": str(self._loaded.path),
             "model_sha256": self._loaded.sha256,
             "family": self.spec.family,
             "imgsz": list(self.spec.imgsz),
-            "performance": self._compile_options["performance"],
+            "performance": self._performance,
         }
 
     def __repr__(self) -> str:
         height, width = self.imgsz
-        state = "closed" if self._closed else self._backend.description
+        state = "closed" if self._closed else self._engine
         return f"Detector({self._loaded.path.name!r}, {self.spec.family}, {height}x{width}, {state})"
 
     # -- detecting ----------------------------------------------------------------------------------------------
@@ -227,7 +235,8 @@ class Detector:
         """Lets go of the engine. Calls in flight finish; later ones raise `DetectorClosed`. May be called twice."""
         with self._lock:
             self._closed = True
-            self._pipelines.clear()
+            self._pipelines = {}
+            self._compile_for = None
 
     def __enter__(self) -> Self:
         return self
@@ -263,18 +272,12 @@ class Detector:
             if self._closed:
                 raise DetectorClosed("this detector is closed; make a new one")
             if kind not in self._pipelines:
+                if self._compile_for is None:  # _imgsz() refuses other sizes of such a model
+                    raise InvalidArgument(f"imgsz: this model's input is fixed, got {imgsz[0]}x{imgsz[1]}")
                 batch = self._loaded.input_shape[0]
-                self._pipelines[kind] = self._pipeline(self._compile((batch, 3, -1, -1)))
+                pipeline = self._pipeline(self._compile_for((batch, 3, -1, -1)))
+                self._pipelines = {**self._pipelines, kind: pipeline}
             return self._pipelines[kind]
-
-    def _compile(self, input_shape: tuple[int, ...]) -> _core.Backend:
-        own = isinstance(self._compile_options["engine"], str)  # an object is loaded already, with shapes of its own
-        return engines.compile(
-            self._loaded.model,
-            self._loaded.weights,
-            input_shape=input_shape if own else None,
-            **self._compile_options,
-        )
 
     def _pipeline(self, backend: _core.Backend) -> _core.Detector:
         spec = self.spec
@@ -292,22 +295,24 @@ class Detector:
         if unknown:
             known = ", ".join(_CallOptions.__dataclass_fields__)
             raise InvalidArgument(f"unknown option {unknown[0]!r}; a call takes: {known}")
-        values = dict(given)
-        for name in ("conf", "iou"):
-            if name in values:
-                values[name] = _threshold(name, values[name])
-        if "max_det" in values:
-            values["max_det"] = _positive("max_det", values["max_det"])
-        if "classes" in values:
-            values["classes"] = self._class_ids(values["classes"])
-        if values.get("color", "bgr") not in ("bgr", "rgb"):
-            raise InvalidArgument(f"color: expected 'bgr' or 'rgb', got {values['color']!r}")
-        for name in ("class_agnostic", "multi_label"):
-            if name in values:
-                values[name] = bool(values[name])
-        if "imgsz" in values:
-            values["imgsz"] = self._imgsz(_pair(values["imgsz"]))
-        return replace(base, **values)
+        checked = {name: self._checked(name, value) for name, value in given.items()}
+        return replace(base, **checked)
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """The canonical form of one option."""
+        match name:
+            case "conf" | "iou":
+                return checks.fraction(name, value)
+            case "max_det":
+                return checks.whole(name, value)
+            case "class_agnostic" | "multi_label":
+                return checks.switch(name, value)
+            case "color":
+                return checks.choice(name, value, ("bgr", "rgb"))
+            case "imgsz":
+                return self._imgsz(checks.network_size(value))
+            case _:
+                return self._class_ids(value)
 
     def _imgsz(self, imgsz: tuple[int, int] | None) -> tuple[int, int]:
         spec = self.spec
@@ -325,14 +330,20 @@ class Detector:
     def _class_ids(self, classes: Sequence[int | str] | None) -> tuple[int, ...] | None:
         if classes is None:
             return None
-        ids = []
-        for wanted in [classes] if isinstance(classes, int | str) else classes:
-            class_id = self._ids.get(wanted) if isinstance(wanted, str) else wanted
-            if class_id is None or class_id not in self._names:
-                known = ", ".join(f"{i} {name}" for i, name in list(self._names.items())[:8])
-                raise InvalidArgument(f"classes: this model has no class {wanted!r}; it has: {known}, ...")
-            ids.append(int(class_id))
-        return tuple(ids)
+        single = isinstance(classes, str) or checks.is_integer(classes)
+        wanted = [classes] if single else classes
+        try:
+            return tuple(self._class_id(item) for item in wanted)
+        except TypeError as e:
+            raise InvalidType(f"classes: expected ids or names of classes, got {classes!r:.60}") from e
+
+    def _class_id(self, wanted: Any) -> int:
+        class_id = self._ids.get(wanted, -1) if isinstance(wanted, str) else wanted
+        if not checks.is_integer(class_id) or class_id not in self._names:
+            some = ", ".join(f"{i} {name}" for i, name in list(self._names.items())[:8])
+            more = ", ..." if len(self._names) > 8 else ""
+            raise InvalidArgument(f"classes: this model has no class {wanted!r:.60}; it has: {some}{more}")
+        return int(class_id)
 
 
 def _load(
@@ -340,40 +351,18 @@ def _load(
     *,
     weights: str | os.PathLike[str] | None,
     family: str | None,
-    imgsz: tuple[int, int] | None,
+    imgsz: int | tuple[int, int] | None,
 ) -> model.LoadedModel:
     if weights is not None:
         raise InvalidArgument(
-            f"weights: {os.fspath(path)!r} is an export, which carries its weights; "
-            "this version builds no network from weights alone"
+            f"weights: expected none, got {weights!r:.60}: an export carries its weights, and this version builds no "
+            f"network from a name; give the path of an export as model instead of {path!r:.60}"
         )
     return model.load(path, family=family, imgsz=imgsz)
 
 
-def _pair(imgsz: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """(height, width) from a side, a pair, or None."""
-    if imgsz is None:
-        return None
-    sides = (imgsz, imgsz) if isinstance(imgsz, int) else tuple(imgsz)
-    if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and 1 <= s <= 16384 for s in sides):
-        raise InvalidArgument(f"imgsz: expected a side or (height, width) of 1 to 16384 px, got {imgsz!r}")
-    return (sides[0], sides[1])
-
-
-def _threshold(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as e:
-        raise InvalidType(f"{name}: expected a number within [0, 1], got {value!r}") from e
-    if not 0.0 <= number <= 1.0:
-        raise InvalidArgument(f"{name}: expected a threshold within [0, 1], got {value!r}")
-    return number
-
-
-def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise InvalidType(f"{name}: expected a whole number of 1 or more, got {value!r}")
-    number = value.__index__()
-    if not 1 <= number < 2**31:
-        raise InvalidArgument(f"{name}: expected a whole number of 1 or more, got {value!r}")
-    return int(number)
+def _cache_dir(given: str | os.PathLike[str] | None) -> Path | None:
+    cache = given or os.environ.get("SWIFTDET_CACHE_DIR")
+    if cache is not None and not isinstance(cache, str | os.PathLike):
+        raise InvalidType(f"cache_dir: expected a path, got {cache!r:.60}")
+    return Path(cache) if cache else None

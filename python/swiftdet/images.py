@@ -17,6 +17,7 @@ from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, Inv
 Color = Literal["bgr", "rgb"]
 ByteArray: TypeAlias = npt.NDArray[np.uint8]
 
+_UINT8 = np.dtype(np.uint8)
 _WRITABLE = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 
 
@@ -137,23 +138,29 @@ def _as_array(source: Any) -> npt.NDArray[Any]:
 
 
 def _from_array(array: npt.NDArray[Any], color: Color) -> Image:
-    shape = list(array.shape)
-    if array.dtype != np.uint8:
+    shape = array.shape
+    known = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+    if known and array.dtype == _UINT8 and 0 not in shape:
+        return Image(array, color)
+    raise _array_error(array.dtype, list(shape))
+
+
+def _array_error(dtype: np.dtype[Any], shape: list[int]) -> InvalidType | InvalidArgument:
+    """What is wrong with an array of that type and shape, and what to do about it."""
+    if dtype != _UINT8:
         advice = (
             "scale it to 0..255 first: (image * 255).round().astype(np.uint8)"
-            if np.issubdtype(array.dtype, np.floating)
+            if np.issubdtype(dtype, np.floating)
             else "convert it with image.astype(np.uint8) if its values are 0..255"
         )
-        raise InvalidType(f"image: expected uint8 pixels, got {array.dtype} {shape}; {advice}")
-    if array.ndim == 4:
-        raise InvalidArgument(f"image: expected [H, W, 3], got a batch {shape}; pass list(images) instead")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
-        chw = array.ndim == 3 and shape[0] in (1, 3, 4)
-        advice = "; it looks like [C, H, W]: pass image.transpose(1, 2, 0)" if chw else ""
-        raise InvalidArgument(f"image: expected [H, W] or [H, W, 1 | 3 | 4], got {shape}{advice}")
-    if 0 in shape:
-        raise InvalidArgument(f"image: expected at least 1x1 px, got {shape}")
-    return Image(array, color)
+        return InvalidType(f"image: expected uint8 pixels, got {dtype} {shape}; {advice}")
+    if len(shape) == 4:
+        return InvalidArgument(f"image: expected [H, W, 3], got a batch {shape}; pass list(images) instead")
+    if len(shape) in (2, 3) and 0 in shape:
+        return InvalidArgument(f"image: expected at least 1x1 px, got {shape}")
+    chw = len(shape) == 3 and shape[0] in (1, 3, 4)
+    advice = "; it looks like [C, H, W]: pass image.transpose(1, 2, 0)" if chw else ""
+    return InvalidArgument(f"image: expected [H, W] or [H, W, 1 | 3 | 4], got {shape}{advice}")
 
 
 def _from_pil(image: PilImage.Image, max_pixels: int | None) -> Image:

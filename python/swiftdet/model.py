@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from swiftdet import checks
 from swiftdet.engines.signature import Signature
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError
 from swiftdet.recognition import Evidence, check_outputs, recognise
 from swiftdet.spec import FAMILIES, MAX_SIDE, ModelSpec
 
 if TYPE_CHECKING:
-    import os
-
     from swiftdet.model_files.model_file import ModelFile
     from swiftdet.model_files.nms_cut import NmsCut
 
@@ -88,10 +88,12 @@ def load(
         ModelError: the file is missing, damaged, unsafe, not a detector, ambiguous, or contradicts its description.
         BackendUnavailable: a TensorRT engine.
         InvalidArgument: an unknown family, or an `imgsz` that the model cannot take.
-        InvalidType: an `imgsz` that is no integer or pair.
+        InvalidType: a `path` that is none, an `imgsz` that is no integer or pair.
     """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise InvalidType(f"model: expected a path or a name, got {path!r:.60}")
     path = Path(path)
-    asked_size = _parse_imgsz(imgsz)
+    asked_size = checks.network_size(imgsz)
     asked_family, variant = _parse_family(family)
     file, cut = _read(path)
     size_given = asked_size or (file.metadata.spec.imgsz if file.metadata.spec else file.metadata.imgsz)
@@ -158,6 +160,13 @@ def _default_inspect() -> Inspect:
 
 def _read(path: Path) -> tuple[ModelFile, NmsCut | None]:
     """The file by its suffix, with a suppression cut away."""
+    try:
+        return _read_by_suffix(path)
+    except OSError as e:  # a name too long, a folder that may not be searched
+        raise ModelError(f"model {path}: cannot be read ({e.strerror or e})") from e
+
+
+def _read_by_suffix(path: Path) -> tuple[ModelFile, NmsCut | None]:
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         return _read_onnx(path)
@@ -252,21 +261,6 @@ def _check_multiple(size: tuple[int, int], stride: int) -> None:
     if size[0] % stride or size[1] % stride:
         up = tuple(-(-side // stride) * stride for side in size)
         raise InvalidArgument(f"imgsz={size[0]}x{size[1]}: sides must be multiples of {stride}; try {up[0]}x{up[1]}")
-
-
-def _parse_imgsz(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if imgsz is None:
-        return None
-    sides = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
-    if (
-        not isinstance(sides, tuple | list)
-        or len(sides) != 2
-        or not all(isinstance(s, int) and not isinstance(s, bool) for s in sides)
-    ):
-        raise InvalidType(f"imgsz: expected an int or (height, width), got {imgsz!r:.60}")
-    if not all(1 <= side <= MAX_SIDE for side in sides):
-        raise InvalidArgument(f"imgsz: expected 1 to {MAX_SIDE} px a side, got {imgsz!r:.60}")
-    return (sides[0], sides[1])
 
 
 def _parse_family(family: str | None) -> tuple[str | None, str | None]:

@@ -40,7 +40,8 @@ class Detections:
         orig_shape: (height, width) of the source image in px, after its EXIF orientation was applied.
         path: the file that the image came from, or None.
         speed: milliseconds per stage: "preprocess", "inference", "postprocess".
-        truncated: how many candidates the limits (`max_det`, the candidate limit) cut off; 0: nothing is missing.
+        truncated: at least so many candidates were cut off by the limits (`max_det`, the candidate limit); those
+            behind `max_det` count as one, since nobody looked at them. 0: nothing is missing.
         note: what reading the file changed, for instance an EXIF rotation, or None.
     """
 
@@ -48,7 +49,7 @@ class Detections:
         "_image",
         "_names",
         "_orig_shape",
-        "_speed",
+        "_times",
         "cls",
         "conf",
         "note",
@@ -66,7 +67,7 @@ class Detections:
     _image: images.Image | None
     _names: Mapping[int, str]
     _orig_shape: tuple[int, int]
-    _speed: Mapping[str, float]
+    _times: tuple[float, ...]
 
     def __init__(
         self,
@@ -143,7 +144,7 @@ class Detections:
             _orig_shape=(height, width),
             path=None if path is None else str(path),
             _image=image,
-            _speed=MappingProxyType(times),
+            _times=tuple(times.values()),
             truncated=int(truncated),
             note=note,
         )
@@ -157,19 +158,18 @@ class Detections:
     ) -> Self:
         """Takes over what the core returned: fresh arrays that need neither a copy nor a check. On the hot path."""
         xyxy, conf, classes, truncated, times = core
-        self = cls.__new__(cls)
-        self._fill(
-            xyxy=frozen(xyxy),
-            conf=frozen(conf),
-            cls=frozen(classes),
-            _names=names,
-            _orig_shape=image.size,
-            path=image.path,
-            _image=image,
-            _speed=dict(zip(STAGES, times, strict=True)),
-            truncated=truncated,
-            note=image.note,
-        )
+        self = object.__new__(cls)
+        put = object.__setattr__  # one by one: a loop over names costs several times as much
+        put(self, "xyxy", frozen(xyxy))
+        put(self, "conf", frozen(conf))
+        put(self, "cls", frozen(classes))
+        put(self, "_names", names)
+        put(self, "_orig_shape", image.size)
+        put(self, "path", image.path)
+        put(self, "_image", image)
+        put(self, "_times", times)
+        put(self, "truncated", truncated)
+        put(self, "note", image.note)
         return self
 
     def _fill(self, **values: Any) -> None:
@@ -183,19 +183,16 @@ class Detections:
         raise AttributeError(f"Detections are immutable: cannot delete {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles and copies through the constructor, which makes the arrays read-only again."""
-        return (_rebuild, (self.xyxy, self.conf, self.cls, self._options()))
+        """Pickles and copies what is there, without checking again what the core made."""
+        state = {name: getattr(self, name) for name in self.__slots__}
+        return (Detections._restored, ({**state, "_names": dict(self._names)},))
 
-    def _options(self) -> dict[str, Any]:
-        return {
-            "names": dict(self._names),
-            "orig_shape": self._orig_shape,
-            "path": self.path,
-            "orig_img": self._image,
-            "speed": dict(self._speed),
-            "truncated": self.truncated,
-            "note": self.note,
-        }
+    @classmethod
+    def _restored(cls, state: dict[str, Any]) -> Self:
+        self = object.__new__(cls)
+        arrays = {name: frozen(state[name]) for name in ("xyxy", "conf", "cls")}  # unpickled ones are writable
+        self._fill(**{**state, **arrays, "_names": MappingProxyType(state["_names"])})
+        return self
 
     def __len__(self) -> int:
         return len(self.conf)
@@ -242,7 +239,7 @@ class Detections:
     @property
     def speed(self) -> dict[str, float]:
         """Milliseconds per stage; a copy."""
-        return dict(self._speed)
+        return dict(zip(STAGES, self._times, strict=True))
 
     @property
     def orig_img(self) -> ByteArray:
@@ -430,10 +427,6 @@ class Detections:
         return file
 
 
-def _rebuild(xyxy: FloatArray, conf: FloatArray, cls: IntArray, options: dict[str, Any]) -> Detections:
-    return Detections(xyxy, conf, cls, **options)
-
-
 def _class_ids(cls: npt.ArrayLike) -> IntArray:
     """`cls` as a new int32 array; whole numbers in a float array are taken."""
     ids = np.array(cls)
@@ -443,4 +436,6 @@ def _class_ids(cls: npt.ArrayLike) -> IntArray:
         np.issubdtype(ids.dtype, np.floating) and np.isfinite(ids).all() and (ids == np.trunc(ids)).all()
     ):
         raise InvalidType(f"detections: expected integral class ids, got dtype {ids.dtype}")
+    if not -(2**31) <= ids.min() <= ids.max() < 2**31:  # else the conversion would wrap around
+        raise InvalidArgument(f"detections: expected class ids within int32, got {ids.min()} to {ids.max()}")
     return ids.astype(np.int32)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swiftdet.errors import ImageError
-from swiftdet.image_files import FORMATS, SUFFIXES
+from swiftdet.image_files import FORMATS, SUFFIXES, reason
 
 _VIDEO_SUFFIXES = frozenset(
     (".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
@@ -38,12 +38,18 @@ def _walk(source: Any) -> Iterator[Any]:
         for item in source:
             yield from _walk(item)
     elif isinstance(source, str | os.PathLike):
-        yield from _paths(os.fsdecode(source))
+        name = os.fsdecode(source)
+        try:
+            yield from _paths(name)
+        except OSError as e:  # a name too long, a folder that may not be read
+            raise ImageError(f"{name}: cannot be read: {reason(e)}") from e
     else:
         yield source
 
 
 def _paths(name: str) -> list[Path]:
+    if not name:  # which as a path would mean the working folder
+        raise ImageError("source: expected a file, a folder or a pattern, got an empty name")
     _refuse_unreadable(name)
     path = Path(name)
     if path.is_dir():

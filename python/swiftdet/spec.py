@@ -158,6 +158,9 @@ class ModelSpec:
             raise _error(
                 f"conf and iou must be in [0, 1] and max_det positive, got {self.conf}, {self.iou}, {self.max_det}"
             )
+        for text in (*self.names, self.source):  # they end up on terminals, where they could carry commands
+            if not text.isprintable():
+                raise _error(f"class names and source must be printable text, got {text!r:.60}")
         _check_preprocess(self.preprocess)
         _check_head(self.head, len(self.names))
 

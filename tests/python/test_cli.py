@@ -348,6 +348,17 @@ class TestFailures:
         assert (code, out) == (1, "")
         assert error_line(err).endswith("no detector")
 
+    @pytest.mark.usefixtures("opened")
+    def test_a_file_name_is_no_command_to_the_terminal(self, folder, run):
+        name = "\x1b[31mred.png"
+        (folder / "high.png").rename(folder / name)
+        code, out, _ = run("predict", name, "--model", "m.onnx")
+        assert code == 0
+        assert "red.png" in out
+        code, more, err = run("predict", name + "missing", "--model", "m.onnx")
+        assert code == 1
+        assert "\x1b" not in out + more + err
+
     def test_debug_shows_the_traceback(self, run, monkeypatch):
         def fail(*_, **__):
             raise ModelError("no detector")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,11 +199,12 @@ def test_no_flag_that_changes_results_or_ties_the_build_to_one_machine(path):
 
 PACKAGE = ROOT / "python/swiftdet"
 MODULES = files(".py", under="python/swiftdet")
-MAY_IMPORT_CORE = re.compile(r"__init__|errors|ops(\..*)?|engines(\..*)?|detector|doctor")
+MAY_IMPORT_CORE = re.compile(r"__init__|ops(\..*)?|engines(\..*)?|detector|doctor")
 # What a module may import of the package, where that is less than everything but the CLI.
 MAY_IMPORT = {
     "errors": set(),
     "spec": {"errors"},
+    "checks": {"errors", "spec"},
     "image_files": {"errors"},
     "images": {"errors", "image_files"},
     "drawing": {"errors"},
@@ -285,6 +287,23 @@ def test_only_the_cli_prints_or_exits(path):
         "eval",
         "exec",
     }
+
+
+def test_dependencies_are_those_that_the_package_imports():
+    """Each is imported by the package, save the engine's wheel, whose library is loaded; and no other is."""
+    distributions = {"PIL": "pillow", "google": "onnx"}  # protobuf's own classes, a dependency of onnx
+    used = {name.split(".")[0] for path in MODULES for name, _ in imports(ast.parse(path.read_text()))}
+    used -= {*sys.stdlib_module_names, "swiftdet", "typing_extensions", *OPTIONAL}
+    listed = re.search(r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)
+    declared = set(re.findall(r'"([A-Za-z0-9_-]+)', listed[1]))
+    assert declared == {distributions.get(name, name) for name in used} | {"openvino"}
+
+
+def test_importing_the_package_loads_nothing_slow(run_python):
+    """`onnx` is for reading a model, Rich and Typer are for the command line, an engine is for its own use."""
+    slow = ["onnx", "google.protobuf", "rich", "typer", "click", "onnxruntime", "openvino", "supervision", "asyncio"]
+    loaded = run_python(f"import sys, swiftdet; print([name for name in {slow!r} if name in sys.modules])")
+    assert loaded.strip() == "[]"
 
 
 # --- Everything -----------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
+import weakref
 
 import cv2
 import make_models
@@ -162,16 +164,26 @@ def test_classes_by_id_and_by_name(make_detector, image):
         {"conf": 1.5},
         {"conf": float("nan")},
         {"conf": "high"},
+        {"conf": "0.5"},
+        {"conf": True},
         {"iou": 2},
         {"max_det": 0},
         {"max_det": 2.5},
         {"max_det": True},
         {"classes": [99]},
         {"classes": ["unicorn"]},
+        {"classes": True},
+        {"classes": [True]},
+        {"classes": 1.5},
+        {"classes": [[1]]},
+        {"class_agnostic": "false"},
+        {"multi_label": None},
         {"color": "hsv"},
         {"imgsz": 128},
         {"imgsz": (64, 96, 3)},
         {"imgsz": 0},
+        {"imgsz": 64.0},
+        {"imgsz": "64"},
         {"threshold": 0.5},
     ],
     ids=str,
@@ -195,6 +207,9 @@ def test_a_bad_option_is_one_clear_error(make_detector, image, option):
         ({"precision": "int3"}, swiftdet.InvalidArgument),
         ({"performance": "warp"}, swiftdet.InvalidArgument),
         ({"weights": "w.pt"}, swiftdet.InvalidArgument),
+        ({"cache_dir": 3}, swiftdet.InvalidType),
+        ({"imgsz": 64.0}, swiftdet.InvalidType),
+        ({"trust_plan": "yes"}, swiftdet.InvalidType),
         ({"family": "yolov99"}, swiftdet.InvalidArgument),
         ({"sessions": 0}, swiftdet.InvalidArgument),
         ({"conf": 2}, swiftdet.InvalidArgument),
@@ -205,6 +220,25 @@ def test_a_bad_constructor_option_is_one_clear_error(make_detector, option, erro
     with pytest.raises(error) as caught:
         make_detector(**option)
     assert "\n" not in str(caught.value).strip()
+
+
+@pytest.mark.parametrize("model", [3, None, b"model.onnx"], ids=repr)
+def test_a_model_that_is_no_path_is_an_invalid_type(model):
+    with pytest.raises(swiftdet.InvalidType, match="model: expected a path"):
+        swiftdet.Detector(model)
+
+
+def test_numpy_integers_are_integers(make_detector, image):
+    with make_detector(conf=0.0, iou=1.0, imgsz=tuple(np.array(SIZE))) as detector:
+        expected = detector(image, classes=1)
+        np.testing.assert_array_equal(detector(image, classes=np.array([1])).xyxy, expected.xyxy)
+        np.testing.assert_array_equal(detector(image, classes=np.int64(1)).xyxy, expected.xyxy)
+
+
+def test_weights_beside_a_name_are_refused_by_what_is_true():
+    with pytest.raises(swiftdet.InvalidArgument, match="builds no network from a name") as caught:
+        swiftdet.Detector("yolov7", weights="synthetic")
+    assert "'yolov7' is an export" not in str(caught.value)
 
 
 def test_a_dynamic_model_takes_other_sizes_per_call(make_detector, image):
@@ -267,6 +301,60 @@ def test_closing(make_detector, image):
     with pytest.raises(swiftdet.DetectorClosed, match="closed"):
         detector(image)
     assert "closed" in repr(detector)
+
+
+@pytest.mark.parametrize("dynamic_size", [False, True])
+def test_closing_lets_go_of_the_engine(make_detector, image, tmp_path, dynamic_size):
+    """Nothing that the closed detector or its results hold keeps the engine or the content of the file."""
+    path = tmp_path / "model.onnx"
+    onnx.save(make_models.build("yolov7-zoo", size=SIZE, classes=CLASSES, seed=3, dynamic_size=dynamic_size), path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    shapes = {p.name: p.shape for p in swiftdet.engines.inspect(path.read_bytes(), input_shape=(1, 3, *SIZE)).outputs}
+
+    class Engine:
+        inputs = ((session.get_inputs()[0].name, (1, 3, *SIZE)),)
+        outputs = tuple(shapes.items())
+
+        def run(self, inputs):
+            return session.run(None, inputs)
+
+    engine = Engine()
+    alive = weakref.ref(engine)
+    detector = swiftdet.Detector(path, engine=engine, conf=0.0, imgsz=SIZE)
+    del engine
+    result = detector(image)
+    assert alive() is not None
+    detector.close()
+    gc.collect()
+    assert alive() is None
+    assert detector.provenance["engine"] == "Engine"
+    assert len(result) > 0
+
+
+def test_closing_while_others_detect(make_detector, image):
+    """A call either finishes with the right boxes or says that the detector is closed."""
+    detector = make_detector(conf=0.0, sessions=2)
+    expected = detector(image)
+    started, wrong, refused = threading.Barrier(5), [], []
+
+    def work():
+        started.wait()
+        try:
+            while True:
+                if not np.array_equal(detector(image).xyxy, expected.xyxy):
+                    wrong.append(True)
+        except swiftdet.DetectorClosed:
+            refused.append(True)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    detector.close()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(refused) == 4
 
 
 def test_results_outlive_their_detector(make_detector, image):

@@ -219,7 +219,7 @@ def test_unfit_out_is_refused(out, error):
         ({"mode": "crop"}, "mode: expected one of 'letterbox', 'letterbox-topleft', 'stretch', got 'crop'"),
         ({"interpolation": "cubic"}, "interpolation: expected one of 'linear', 'area'"),
         ({"color": "gbr"}, "color: expected one of 'bgr', 'rgb'"),
-        ({"dtype": "float16"}, "dtype: expected 'float32' or 'uint8'"),
+        ({"dtype": "float16"}, "dtype: expected one of 'float32', 'uint8'"),
         ({"pad_value": 256}, "pad_value: expected 0 to 255, got 256"),
         ({"pad_value": -1}, "pad_value: expected 0 to 255"),
         ({"divisor": 0.0}, "divisor"),

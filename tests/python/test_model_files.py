@@ -158,7 +158,7 @@ def test_an_unreadable_file_is_refused(tmp_path):
         model.load(path, inspect=never_inspected)
 
 
-@pytest.mark.parametrize("name", ["bad\0name.onnx", "x" * 5000 + ".onnx"])
+@pytest.mark.parametrize("name", ["bad\0name.onnx", "x" * 5000 + ".onnx", "x" * 5000, "x" * 5000 + ".xml"])
 def test_impossible_names_are_refused(name):
     with pytest.raises(ModelError):
         model.load(name, inspect=never_inspected)

@@ -104,6 +104,11 @@ class TestConstruction:
         with pytest.raises(InvalidArgument, match=words):
             make(**changes)
 
+    @pytest.mark.parametrize("cls", [2**32, 2**31, -(2**32)])
+    def test_class_ids_do_not_wrap_around(self, cls):
+        with pytest.raises(InvalidArgument, match="expected class ids within int32"):
+            Detections([[0, 0, 1, 1]], [0.5], [cls], names=NAMES, orig_shape=(2, 2))
+
 
 class TestImmutability:
     @pytest.mark.parametrize("name", ["xyxy", "conf", "cls"])
@@ -131,6 +136,16 @@ class TestImmutability:
         found.speed["inference"] = 7.0
         assert found.names == NAMES
         assert found.speed["inference"] == 0.0
+
+    @pytest.mark.parametrize("through", [pickled, copy.copy, copy.deepcopy])
+    def test_what_the_core_found_survives_copying_whatever_it_is(self, through):
+        """A network's scores are its own: some exceed 1 by a rounding or by design."""
+        arrays = (np.float32([[1, 2, 3, 4]]), np.float32([1.5]), np.int32([0]))
+        image = images.load(np.zeros((5, 6, 3), np.uint8))
+        twin = through(Detections.from_core((*arrays, 0, (1.0, 2.0, 3.0)), NAMES, image))
+        assert twin.conf.tolist() == [1.5]
+        assert twin.speed == {"preprocess": 1.0, "inference": 2.0, "postprocess": 3.0}
+        assert twin.orig_img.shape == (5, 6, 3)
 
     @pytest.mark.parametrize("through", [pickled, copy.copy, copy.deepcopy])
     def test_survives_copying(self, through):

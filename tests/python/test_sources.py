@@ -84,6 +84,9 @@ def test_nothing_to_read(folder, name, words):
         ("https://example.org/a.jpg", "addresses and streams are not read"),
         ("rtsp://camera/1", "addresses and streams are not read"),
         ("0", "cameras are not read"),
+        ("", "got an empty name"),
+        ("x" * 5000, "cannot be read"),
+        ("x" * 5000 + "*", "cannot be read"),
     ],
 )
 def test_what_is_no_file(name, words):

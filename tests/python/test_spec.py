@@ -93,6 +93,8 @@ def changed(path: str, value: object) -> str:
         ("conf", float("nan"), "field conf: expected float"),
         ("iou", 10**400, "field iou: expected float"),
         ("max_det", 0, "max_det positive"),
+        ("names", ["a", "b\x1b[31m"], "must be printable"),
+        ("source", "line\nline", "must be printable"),
         ("version", 2, "version 2; this swiftdet reads version 1"),
         ("colour", "red", "unknown field colour"),
         ("head", ..., "field head is missing"),

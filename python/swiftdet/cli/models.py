@@ -144,6 +144,7 @@ def _flat(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 def _print_pairs(rows: list[tuple[str, str]]) -> None:
     console = output.console()
+    rows = [(output.one_line(key), output.one_line(value)) for key, value in rows]
     if not console.is_terminal:
         width = max(len(key) for key, _ in rows)
         typer.echo("\n".join(f"{key:<{width}}  {value}".rstrip() for key, value in rows))

@@ -18,6 +18,7 @@ from rich.console import Console
 
 import swiftdet
 from swiftdet.errors import InvalidArgument, InvalidType, SwiftdetError
+from swiftdet.model_files.names import printable
 
 
 class ExitCode(IntEnum):
@@ -39,8 +40,8 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def one_line(text: object) -> str:
-    """The text with every run of white space as one blank."""
-    return " ".join(str(text).split())
+    """The text with every run of white space as one blank, and nothing that a terminal would take for a command."""
+    return printable(" ".join(str(text).split()))
 
 
 def print_error(message: object) -> None:

@@ -271,14 +271,14 @@ def _describe(model: str, detector: Any) -> dict[str, Any]:
 def _print_result(path: Path, result: Detections) -> None:
     """The detections of one image: a table on a terminal, plain lines elsewhere."""
     height, width = result.orig_shape
-    heading = f"{path} {width}x{height}: {result.verbose()}"
+    heading = output.one_line(f"{path} {width}x{height}: {result.verbose()}")
     rows = [
         (row["name"], f"{row['confidence']:.3f}", *(f"{side:.1f}" for side in row["box"].values()))
         for row in result.summary()
     ]
     notes = [result.note] if result.note else []
     if result.truncated:
-        notes.append(f"{result.truncated} candidates cut off by the limits")
+        notes.append(f"the limits cut off {result.truncated} or more candidates")
     console = output.console()
     if not console.is_terminal:
         typer.echo(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from swiftdet import _core
-from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType
+from swiftdet import _core, checks
+from swiftdet.errors import InvalidArgument, InvalidType
+from swiftdet.ops.device import check_device
 from swiftdet.spec import Head, ModelSpec
 
 Float32Array = npt.NDArray[np.float32]
@@ -60,15 +59,15 @@ def nms(
 
     Thread-safe; releases the GIL while it works.
     """
-    _check_device(device)
-    threshold = _unit_interval("iou_threshold", iou_threshold)
-    limit = -1 if max_det is None else _count("max_det", max_det, minimum=0)
+    check_device(device)
+    threshold = checks.fraction("iou_threshold", iou_threshold)
+    limit = -1 if max_det is None else checks.whole("max_det", max_det, lowest=0)
     return _core.nms(
         np.ascontiguousarray(boxes),
         np.ascontiguousarray(scores),
         _as_int32("classes", classes),
         iou_threshold=threshold,
-        class_agnostic=bool(class_agnostic),
+        class_agnostic=checks.switch("class_agnostic", class_agnostic),
         max_det=limit,
     )
 
@@ -113,8 +112,8 @@ def decode(
 
     Thread-safe; releases the GIL while it works.
     """
-    _check_device(device)
-    threshold = _unit_interval("conf", conf)
+    check_device(device)
+    threshold = checks.fraction("conf", conf)
     head = spec.head if isinstance(spec, ModelSpec) else spec
     if not isinstance(head, Head):
         raise InvalidType(f"spec: expected a ModelSpec or Head, got {type(spec).__name__}")
@@ -133,36 +132,11 @@ def decode(
             reg_max=head.reg_max,
         ),
         conf=threshold,
-        multi_label=bool(multi_label),
+        multi_label=checks.switch("multi_label", multi_label),
         classes=_class_flags(classes, head.num_classes),
-        max_candidates=_count("max_candidates", max_candidates, minimum=1),
-        image=_count("image", image, minimum=0),
+        max_candidates=checks.whole("max_candidates", max_candidates),
+        image=checks.whole("image", image, lowest=0),
     )
-
-
-def _check_device(device: str) -> None:
-    if device == "cpu":
-        return
-    if device == "cuda" or (isinstance(device, str) and device.startswith("cuda:")):
-        raise BackendUnavailable(f"device {device!r}: this build of swiftdet has no CUDA operations; use device='cpu'")
-    raise InvalidArgument(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}")
-
-
-def _unit_interval(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidType(f"{name}: expected a number from 0 to 1, got {value!r:.60}")
-    number = float(value)
-    if math.isnan(number) or not 0.0 <= number <= 1.0:
-        raise InvalidArgument(f"{name}: expected a number from 0 to 1, got {value!r}")
-    return number
-
-
-def _count(name: str, value: int, *, minimum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise InvalidType(f"{name}: expected an integer, got {value!r:.60}")
-    if not minimum <= value < 2**31:
-        raise InvalidArgument(f"{name}: expected at least {minimum} and less than 2**31, got {value}")
-    return int(value)
 
 
 def _as_int32(name: str, values: npt.ArrayLike) -> Int32Array:
@@ -185,7 +159,7 @@ def _class_flags(classes: Iterable[int] | None, num_classes: int) -> list[int]:
         raise InvalidType(f"classes: expected class ids, e.g. [0, 2], got {classes!r:.60}")
     flags = [0] * num_classes
     for cls in classes:
-        index = _count("classes", cls, minimum=0)
+        index = checks.whole("classes", cls, lowest=0)
         if index >= num_classes:
             raise InvalidArgument(f"classes: expected ids from 0 to {num_classes - 1}, got {index}")
         flags[index] = 1

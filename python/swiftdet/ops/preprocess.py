@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from swiftdet import _core
-from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType
+from swiftdet import _core, checks
+from swiftdet.errors import InvalidType
+from swiftdet.ops.device import check_device
 from swiftdet.spec import Interpolation, ResizeMode
 
 ColorOrder = Literal["bgr", "rgb"]
 
 _MAX_SIDE = 65535
+_MODES = get_args(ResizeMode)
+_INTERPOLATIONS = get_args(Interpolation)
 
 
 class LetterboxMeta(NamedTuple):
@@ -65,8 +67,12 @@ def resize(
         >>> resize(np.zeros((1080, 1920, 3), np.uint8), (360, 640)).shape
         (360, 640, 3)
     """
-    _require_cpu(device)
-    return _core.resize(_as_array(image), _as_size(size), interpolation=interpolation)
+    check_device(device)
+    return _core.resize(
+        _as_array(image),
+        _as_size(size),
+        interpolation=checks.choice("interpolation", interpolation, _INTERPOLATIONS),
+    )
 
 
 @overload
@@ -153,25 +159,24 @@ def letterbox(
         >>> tensor.shape, meta.pad_left, meta.pad_top
         ((3, 640, 640), 0, 140)
     """
-    _require_cpu(device)
+    check_device(device)
     preprocess = _core.Preprocess(
-        mode=mode,
-        interpolation=interpolation,
-        pad_value=_integer(pad_value, "pad_value", 0, 255),
-        divisor=divisor,
+        mode=checks.choice("mode", mode, _MODES),
+        interpolation=checks.choice("interpolation", interpolation, _INTERPOLATIONS),
+        pad_value=checks.whole("pad_value", pad_value, lowest=0, highest=255),
+        divisor=_number("divisor", divisor),
         mean=_three(mean, "mean"),
         std=_three(std, "std"),
     )
-    tensor, meta = _core.letterbox(_as_array(image), _as_size(size), preprocess, color=color, dtype=dtype, out=out)
+    tensor, meta = _core.letterbox(
+        _as_array(image),
+        _as_size(size),
+        preprocess,
+        color=checks.choice("color", color, ("bgr", "rgb")),
+        dtype=checks.choice("dtype", dtype, ("float32", "uint8")),
+        out=out,
+    )
     return tensor, LetterboxMeta(*meta)
-
-
-def _require_cpu(device: str) -> None:
-    if device == "cpu":
-        return
-    if device == "cuda" or device.startswith("cuda:"):
-        raise BackendUnavailable(f"device={device!r}: this build of swiftdet has no CUDA; use device='cpu'")
-    raise InvalidArgument(f"device: expected 'cpu' or 'cuda', got {device!r}")
 
 
 def _as_array(image: object) -> npt.NDArray[Any]:
@@ -187,17 +192,17 @@ def _as_size(size: tuple[int, int]) -> tuple[int, int]:
         height, width = size
     except (TypeError, ValueError) as e:
         raise InvalidType(f"size: expected two integers (height, width), got {size!r}") from e
-    return _integer(height, "size: height", 1, _MAX_SIDE), _integer(width, "size: width", 1, _MAX_SIDE)
+    return (
+        checks.whole("size: height", height, highest=_MAX_SIDE),
+        checks.whole("size: width", width, highest=_MAX_SIDE),
+    )
 
 
-def _integer(value: int, what: str, lowest: int, highest: int) -> int:
+def _number(name: str, value: float) -> float:
     try:
-        number = operator.index(value)
-    except TypeError as e:
-        raise InvalidType(f"{what}: expected an integer, got {value!r}") from e
-    if not lowest <= number <= highest:
-        raise InvalidArgument(f"{what}: expected {lowest} to {highest}, got {number}")
-    return number
+        return float(value)
+    except (TypeError, ValueError) as e:
+        raise InvalidType(f"{name}: expected a number, got {value!r:.60}") from e
 
 
 def _three(values: Sequence[float], what: str) -> tuple[float, float, float]:
