@@ -227,13 +227,19 @@ class Engine final : public Backend, public std::enable_shared_from_this<Engine>
         weights_(std::move(weights)),
         compiled_(std::move(compiled)),
         signature_(std::move(signature)),
-        preferred_sessions_(query_preferred_sessions()) {}
+        preferred_sessions_(query_preferred_sessions()),
+        inference_precision_(property("INFERENCE_PRECISION_HINT")) {}
 
   [[nodiscard]] const Port& input() const noexcept override { return signature_.inputs.front(); }
   [[nodiscard]] const std::vector<Port>& outputs() const noexcept override { return signature_.outputs; }
   [[nodiscard]] int preferred_sessions() const noexcept override { return preferred_sessions_; }
-  [[nodiscard]] std::string description() const override { return "OpenVINO " + library_.version() + " " + kDevice; }
+  [[nodiscard]] std::string description() const override {
+    return "OpenVINO " + library_.version() + " " + kDevice + " " + inference_precision_;
+  }
   [[nodiscard]] std::unique_ptr<BackendSession> create_session(const Shape& shape) const override;
+
+  /// What the plugin computes in, which need not be what it was asked for.
+  [[nodiscard]] const std::string& inference_precision() const noexcept { return inference_precision_; }
 
   [[nodiscard]] const Library& library() const noexcept { return library_; }
   [[nodiscard]] Handle<ov_infer_request_t> create_request() const {
@@ -244,15 +250,19 @@ class Engine final : public Backend, public std::enable_shared_from_this<Engine>
   }
 
  private:
-  [[nodiscard]] int query_preferred_sessions() const {
+  [[nodiscard]] std::string property(const char* name) const {
     char* text = nullptr;
-    library_.check(
-        library_.api().ov_compiled_model_get_property(compiled_.get(), "OPTIMAL_NUMBER_OF_INFER_REQUESTS", &text),
-        "tell its optimal number of requests");
-    const std::string_view digits = text;
+    library_.check(library_.api().ov_compiled_model_get_property(compiled_.get(), name, &text),
+                   std::string("tell its property ") + name);
+    std::string value = text;
+    library_.api().ov_free(text);
+    return value;
+  }
+
+  [[nodiscard]] int query_preferred_sessions() const {
+    const std::string digits = property("OPTIMAL_NUMBER_OF_INFER_REQUESTS");
     int number = 0;
     std::from_chars(digits.data(), digits.data() + digits.size(), number);
-    library_.api().ov_free(text);
     return std::max(number, 1);
   }
 
@@ -261,6 +271,7 @@ class Engine final : public Backend, public std::enable_shared_from_this<Engine>
   Handle<ov_compiled_model_t> compiled_;
   Signature signature_;
   int preferred_sessions_;
+  std::string inference_precision_;
 };
 
 class Session final : public BackendSession {
@@ -422,7 +433,14 @@ class LoadedRuntime final : public Runtime {
     require_single_input(signature);
     const auto edged = with_float32_edges(library_, read.model.get(), signature.outputs.size());
     auto compiled = compile(edged.get(), options);
-    return std::make_shared<Engine>(library_, std::move(kept), std::move(compiled), std::move(signature));
+    auto engine = std::make_shared<const Engine>(library_, std::move(kept), std::move(compiled), std::move(signature));
+    // The plugin takes any hint and then computes in what the processor has; we refuse what it would replace.
+    if (engine->inference_precision() != options.inference_precision) {
+      throw BackendUnavailable("precision: on this processor OpenVINO computes '" + engine->inference_precision() +
+                               "' where '" + options.inference_precision + "' is asked for; ask for '" +
+                               engine->inference_precision() + "' or for 'f32'");
+    }
+    return engine;
   }
 
  private:
