@@ -53,8 +53,8 @@ class Checkpoint:
             file may contradict itself.
         config: YOLOv7's description of its layers (`model.yaml`), plain values.
         container: "torch zip", "torch legacy" or "safetensors".
-        wrapper: the keys under which the weights lay, joined by ".": "ema", "model", "state_dict", ...; empty for a bare
-            state dict or module.
+        wrapper: the keys under which the weights lay, joined by ".": "ema", "model", "state_dict", ...; empty for a
+            bare state dict or module.
         module_class: the class of a pickled module, such as "models.yolo.Model"; None for a state dict.
         metadata: notes of a safetensors file.
         path: as given.
@@ -129,8 +129,8 @@ def _read_content(file: CheckpointFile) -> Content:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.size:
         return read_safetensors(file)
     raise ModelError(
-        f"expected a checkpoint as torch.save or safetensors writes it, got {_guess(head)}; download it again, or give the "
-        "file that training wrote"
+        f"expected a checkpoint as torch.save or safetensors writes it, got {_guess(head)}; download it again, or give "
+        "the file that training wrote"
     )
 
 

@@ -37,7 +37,7 @@ class CheckpointFile:
                 raise ModelError("no such file")
             if not path.is_file():
                 raise ModelError("expected a regular file, got a device, pipe or socket")
-            self._file: BinaryIO = path.open("rb")
+            self._file = path.open("rb")
         except (OSError, ValueError) as e:
             raise ModelError(f"cannot be read ({e})") from e
         self.size = os.fstat(self._file.fileno()).st_size
@@ -45,7 +45,7 @@ class CheckpointFile:
             self._file.close()
             raise ModelError("the file is empty (0 bytes); was its download interrupted?")
 
-    def __enter__(self) -> CheckpointFile:
+    def __enter__(self) -> CheckpointFile:  # noqa: PYI034 - typing has no Self before Python 3.11
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -82,12 +82,12 @@ class CheckpointFile:
         data = np.empty(size, np.uint8)
         try:
             self._file.seek(start)
-            read = self._file.readinto(memoryview(data))  # type: ignore[attr-defined]
+            read = self._file.readinto(data.data)
         except OSError as e:
             raise ModelError(f"cannot be read ({e})") from e
         if read != size:
             raise ModelError("the file became shorter while it was read")
-        check_crc32(data, crc32)
+        check_crc32(data.data, crc32)
         return data
 
     def sha256(self) -> str:
@@ -105,7 +105,7 @@ class CheckpointFile:
             )
 
 
-def check_crc32(data: bytes | npt.NDArray[np.uint8], crc32: int | None) -> None:
+def check_crc32(data: bytes | memoryview, crc32: int | None) -> None:
     """Compares a checksum, where there is one.
 
     Raises:

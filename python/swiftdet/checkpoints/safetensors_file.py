@@ -59,7 +59,7 @@ def read_safetensors(file: CheckpointFile) -> Content:
         position += tensor.storage.size
     if position != file.size:
         raise ModelError(
-            f"safetensors: the tensors end at byte {position} of a file of {file.size}: the file is truncated or damaged"
+            f"safetensors: the tensors end at byte {position} of a file of {file.size}: it is truncated or damaged"
         )
     return Content("safetensors", tensors, metadata)
 
@@ -73,7 +73,7 @@ def _tensor(name: str, entry: object, data: int) -> Tensor:
         raise ModelError(f"safetensors: tensor {name!r} of type {kind!r:.40}; expected one of {', '.join(_TYPES)}")
     if not _are_sizes(shape, at_most=MAX_RANK) or not _are_sizes(offsets, at_most=2) or len(offsets) != 2:
         raise ModelError(
-            f"safetensors: tensor {name!r}: expected a shape of at most {MAX_RANK} and two offsets, non-negative integers"
+            f"safetensors: tensor {name!r}: expected at most {MAX_RANK} dimensions and two offsets, none negative"
         )
     element = ELEMENT_TYPES[_TYPES[kind]]
     begin, end = offsets

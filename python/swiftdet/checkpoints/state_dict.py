@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from swiftdet.checkpoints.records import Record, kind_of, mapping_of
@@ -73,11 +73,11 @@ def _holds_something(value: object) -> bool:
     )
 
 
-def _collect(entries: Iterator[tuple[object, object]] | object) -> dict[str, Tensor]:
+def _collect(entries: Iterable[tuple[object, object]]) -> dict[str, Tensor]:
     """The entries that are tensors, their names checked."""
     tensors: dict[str, Tensor] = {}
     others: list[str] = []
-    for name, value in entries:  # type: ignore[attr-defined]
+    for name, value in entries:
         if not isinstance(value, Tensor):
             if len(others) < 8:
                 others.append(printable(name[:40]) if isinstance(name, str) else kind_of(name))
@@ -90,7 +90,7 @@ def _collect(entries: Iterator[tuple[object, object]] | object) -> dict[str, Ten
     if not tensors:
         found = f"only {', '.join(others)}" if others else "nothing"
         raise ModelError(
-            f"expected the weights of a model (a module or a state dict, bare or under {', '.join(WRAPPERS)}), found {found}"
+            f"expected a model's weights (a module or a state dict, bare or under {', '.join(WRAPPERS)}), found {found}"
         )
     return tensors
 

@@ -116,7 +116,8 @@ class Tensor:
         held = self.storage.size // self.element.size
         if self.count and last >= held:
             raise ModelError(
-                f"a tensor of shape {list(self.shape)} reaches element {last} of a storage of {held}: the file is damaged"
+                f"a tensor of shape {list(self.shape)} reaches element {last} of a storage of {held}: made to deceive, "
+                "or damaged"
             )
 
     @property
@@ -154,7 +155,7 @@ def read_arrays(file: CheckpointFile, tensors: Mapping[str, Tensor]) -> dict[str
     limit = _ARRAYS_PER_FILE * file.size + _ARRAYS_BESIDES
     if (total := sum(tensor.size for tensor in tensors.values())) > limit:
         raise ModelError(
-            f"its tensors would take {total} bytes as arrays, from a file of {file.size}: views that repeat their elements"
+            f"its tensors would take {total} bytes as arrays, from a file of {file.size}: views that repeat elements"
         )
     groups: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
@@ -164,17 +165,14 @@ def read_arrays(file: CheckpointFile, tensors: Mapping[str, Tensor]) -> dict[str
         storage = tensors[names[0]].storage
         data = file.read_array(storage.start, storage.size, storage.crc32)
         for name in names:
-            try:
-                arrays[name] = _as_array(data, tensors[name], alone=len(names) == 1)
-            except ModelError as e:
-                raise ModelError(f"tensor {name!r}: {e}") from e
+            arrays[name] = _as_array(name, data, tensors[name], alone=len(names) == 1)
     return {name: arrays[name] for name in tensors}
 
 
-def _as_array(data: npt.NDArray[np.uint8], tensor: Tensor, *, alone: bool) -> Array:
+def _as_array(name: str, data: npt.NDArray[np.uint8], tensor: Tensor, *, alone: bool) -> Array:
     element = tensor.element
     if element.dtype is None:
-        raise ModelError(f"elements of type {element.name}; expected floating point, integers or bool")
+        raise ModelError(f"tensor {name!r} of {element.name}; expected floating point, integers or bool")
     values: Array = data[: data.size // element.size * element.size].view(element.dtype)
     whole = tensor.count == values.size and tensor.strides == contiguous(tensor.storage, tensor.shape).strides
     if whole:

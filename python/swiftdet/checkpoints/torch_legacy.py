@@ -1,9 +1,9 @@
 """The form that torch.save wrote before 1.6, and writes with `_use_new_zipfile_serialization=False`.
 
 Four pickles (a magic number, the version 1001, facts about the machine, the object), a fifth with the list of storage
-keys, then for each key the number of elements (int64) and the elements. Numbers are stored little end first. A storage's
-persistent id is ("storage", type, key, location, number of elements, None); a class may come with its source text as
-("module", class, file, source).
+keys, then for each key the number of elements (int64) and the elements. Numbers are stored little end first. The
+persistent id of a storage is ("storage", type, key, location, number of elements, None); a class may come with its
+source text as ("module", class, file, source).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _place(file: CheckpointFile, position: int, keys: list[str], storages: dict[
         count = int.from_bytes(file.read(position, _COUNT_BYTES), "little", signed=True)
         if count != storage.count:
             raise ModelError(
-                f"storage {key[:40]!r} is declared as {storage.count} elements, but {count} are stored: the file is damaged"
+                f"storage {key[:40]!r} is declared as {storage.count} elements, but has {count}: the file is damaged"
             )
         storage.start = position + _COUNT_BYTES
         position = storage.start + storage.size

@@ -68,7 +68,7 @@ def _integers(value: object) -> tuple[int, ...]:
     if isinstance(value, tuple) and len(value) <= MAX_RANK and all(type(n) is int for n in value):
         return value
     raise ModelError(
-        f"a tensor's shape and strides: expected a tuple of at most {MAX_RANK} integers, got {kind_of(value)}: {_DAMAGED}"
+        f"a tensor's shape or strides: expected at most {MAX_RANK} integers, got {kind_of(value)}: {_DAMAGED}"
     )
 
 
@@ -108,7 +108,9 @@ def _mapping(pairs: object = ()) -> dict[object, object]:
     entries: dict[object, object] = {}
     for pair in _collection(pairs):
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise ModelError(f"an OrderedDict's entry made of {kind_of(pair)}; expected a text and its value: {_DAMAGED}")
+            raise ModelError(
+                f"an OrderedDict's entry made of {kind_of(pair)}; expected a text and its value: {_DAMAGED}"
+            )
         entries[pair[0]] = pair[1]
     return entries
 

@@ -1,7 +1,7 @@
 """The ZIP form that torch.save has written since 1.6.
 
-One folder holds `data.pkl` (the pickle), `data/<key>` (one entry for each storage, its bytes alone), and notes (`version`,
-`byteorder`, ...). A storage's persistent id is ("storage", type, key, location, number of elements).
+One folder holds `data.pkl` (the pickle), `data/<key>` (one entry for each storage, its bytes alone), and notes
+(`version`, `byteorder`, ...). A storage's persistent id is ("storage", type, key, location, number of elements).
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ def read_torch_zip(file: CheckpointFile) -> Content:
     """
     archive = _Archive(file)
     pickle = archive.read(_PICKLE)
-    unpickler = Unpickler(
-        io.BytesIO(pickle), len(pickle), call=call, persistent=archive.storage, budget=new_budget()
-    )
+    unpickler = Unpickler(io.BytesIO(pickle), len(pickle), call=call, persistent=archive.storage, budget=new_budget())
     return Content("torch zip", unpickler.load())
 
 
@@ -78,8 +76,8 @@ class _Archive:
             raise ModelError(f"storage {key[:40]!r} is not in the archive: the file is truncated or damaged")
         if entry.size != count * element.size:
             raise ModelError(
-                f"storage {key!r} is declared as {count} elements of {element.name}, but its entry has {entry.size} bytes: "
-                "made to deceive, or damaged"
+                f"storage {key!r} is declared as {count} elements of {element.name}, but its entry has {entry.size} "
+                "bytes: made to deceive, or damaged"
             )
         known = self._storages.get(key)
         if known is None:

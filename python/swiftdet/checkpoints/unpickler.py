@@ -4,9 +4,10 @@ The opcode decides what a name in the pickle may do:
 
 - `GLOBAL`, `STACK_GLOBAL`: any name; it becomes a `Global`, which is text.
 - `NEWOBJ`, `NEWOBJ_EX`, `BUILD`: any class; the object becomes a `Record`.
-- `REDUCE`, `INST`, `OBJ` call what is named. The machine calls nothing: it hands the name and the arguments to a function
-  of ours (`call`), which knows a short list of names and refuses all others.
-- `PERSID`, `BINPERSID` go to another function of ours (`persistent`). Extension codes and out-of-band buffers are refused.
+- `REDUCE`, `INST`, `OBJ` call what is named. The machine calls nothing: it hands the name and the arguments to a
+  function of ours (`call`), which knows a short list of names and refuses all others.
+- `PERSID`, `BINPERSID` go to another function of ours (`persistent`). Extension codes and out-of-band buffers are
+  refused.
 
 Every byte that an object may take is charged to a `Budget` before or as it is made, so a small file cannot become a
 large heap, and the number of steps is bounded with it. Nothing here recurses.
@@ -98,22 +99,21 @@ class Unpickler:
         self._code = 0
 
     def load(self) -> object:
-        """The value of the pickle: None, bool, int, float, str, bytes, list (sets too), tuple, dict, `Global`, `Record`,
-        or what `call` and `persistent` made.
+        """The value of the pickle.
+
+        None, bool, int, float, str, bytes, list (sets too), tuple, dict, `Global`, `Record`, or what `call` and
+        `persistent` made. It may be recursive, and the same object may lie in it many times.
 
         Raises:
             ModelError: the pickle is damaged, calls what it may not, or is too large.
-        """  # noqa: D205 - one sentence, two lines
+        """
         try:
             while True:
                 self._charge(_STEP_COST)
                 self._code = self._bytes(1)[0]
                 if self._code == _STOP:
                     return self._pop()
-                step = self._STEPS.get(self._code)
-                if step is None:
-                    raise ModelError(f"unknown opcode 0x{self._code:02x}")
-                step(self)
+                self._STEPS.get(self._code, Unpickler._refuse)(self)
         except ModelError as e:
             raise ModelError(f"{e} (pickle at byte {self._start}, offset {self._offset()})") from e
 
@@ -344,7 +344,8 @@ class Unpickler:
         self._push(self._persistent(value))
 
     def _refuse(self) -> None:
-        raise ModelError(f"opcode 0x{self._code:02x}, which no checkpoint has: extension codes and buffers are not read")
+        """Unknown opcodes, extension codes (registered elsewhere) and buffers (held elsewhere)."""
+        raise ModelError(f"opcode 0x{self._code:02x}, which no checkpoint has: made to deceive, or damaged")
 
     # Each opcode's step. Sets become lists; Python 2's byte strings are read as Latin-1.
     _STEPS: ClassVar[dict[int, Callable[[Unpickler], None]]] = {
@@ -415,11 +416,6 @@ class Unpickler:
         ord("b"): _build,
         ord("P"): lambda self: self._persistent_id(self._text(self._line(_MAX_NAME_BYTES), "utf-8")),
         ord("Q"): lambda self: self._persistent_id(self._pop()),
-        0x82: _refuse,
-        0x83: _refuse,
-        0x84: _refuse,
-        0x97: _refuse,
-        0x98: _refuse,
     }
 
 

@@ -1,8 +1,8 @@
 """The directory of a ZIP archive as torch.save writes it: stored, one top folder, nothing twice, nothing shared.
 
-The standard library's reader is not used: it accepts much more (compression, duplicate names, entries that share bytes,
-archives behind other data), and takes many times the directory's size in memory. What is read here is section 4.3 of the
-ZIP specification (APPNOTE.TXT): end record, its ZIP64 form, central headers, local headers.
+The standard library's reader is not used: it accepts much more (compression, duplicate names, entries that share
+bytes, archives behind other data), and takes many times the directory's size in memory. What is read here is section
+4.3 of the ZIP specification (APPNOTE.TXT): end record, its ZIP64 form, central headers, local headers.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def _read_central(data: bytes, position: int) -> tuple[str, Entry, int]:
         raise ModelError(f"entry {name!r} is encrypted; expected an archive as torch.save writes it")
     if method != 0 or packed != size:
         raise ModelError(
-            f"entry {name!r} is compressed (method {method}); torch.save stores without compression, and so must whoever "
-            "packs the archive again"
+            f"entry {name!r} is compressed (method {method}); torch.save stores without compression, and so must "
+            "whoever packs the archive again"
         )
     return name, Entry(header=header, size=size, crc32=crc32 or None), following
 
