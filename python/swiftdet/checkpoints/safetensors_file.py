@@ -16,6 +16,7 @@ from swiftdet.checkpoints.tensors import ELEMENT_TYPES, MAX_RANK, Storage, Tenso
 from swiftdet.errors import ModelError
 
 _MAX_HEADER_BYTES = 1 << 20  # a detector has some thousand tensors, of a hundred bytes each
+_MAX_NAME_CHARS = 256
 _LENGTH_BYTES = 8
 _TYPES = {
     "F64": "float64",
@@ -66,11 +67,13 @@ def read_safetensors(file: CheckpointFile) -> Content:
 
 def _tensor(name: str, entry: object, data: int) -> Tensor:
     """A tensor from its entry in the header; `data` is the offset of the first tensor."""
+    if len(name) > _MAX_NAME_CHARS:
+        raise ModelError(f"safetensors: a name of {len(name)} characters; at most {_MAX_NAME_CHARS} are read")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ModelError(f"safetensors: tensor {name!r}: expected dtype, shape and data_offsets")
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in _TYPES:
-        raise ModelError(f"safetensors: tensor {name!r} of type {kind!r:.40}; expected one of {', '.join(_TYPES)}")
+        raise ModelError(f"safetensors: tensor {name!r} has an unknown dtype; expected one of {', '.join(_TYPES)}")
     if not _are_sizes(shape, at_most=MAX_RANK) or not _are_sizes(offsets, at_most=2) or len(offsets) != 2:
         raise ModelError(
             f"safetensors: tensor {name!r}: expected at most {MAX_RANK} dimensions and two offsets, none negative"

@@ -39,8 +39,8 @@ def read_torch_legacy(file: CheckpointFile) -> Content:
 
     if load() != _MAGIC:
         raise ModelError("a pickle that torch.save did not write; expected a checkpoint (.pt, .pth, .safetensors)")
-    if (version := load()) != _VERSION:
-        raise ModelError(f"torch's file version {version!r:.40}; expected {_VERSION}")
+    if load() != _VERSION:
+        raise ModelError(f"a file version that torch never wrote; expected {_VERSION}: the file is damaged")
     load()  # facts about the machine: sizes of C types, which nothing depends on
     root = load()
     keys = load()

@@ -48,7 +48,7 @@ class _Archive:
         self._folder = folders.pop()
         if any(name.startswith((f"{self._folder}/code/", f"{self._folder}/constants.pkl")) for name in self._entries):
             raise ModelError(
-                "a TorchScript archive, which holds a program; expected a checkpoint. Give the .pt that training wrote, "
+                "a TorchScript archive, which holds a program; expected a checkpoint. Give the .pt of the training, "
                 "or an ONNX export"
             )
         if self._folder + "/byteorder" in self._entries and self.read("byteorder") != b"little":
