@@ -49,12 +49,8 @@ def plain_nms(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou: f
         for j in kept:
             if classes[i] != classes[j]:
                 continue
-            width = np.maximum(
-                np.float32(0), np.minimum(boxes[i, 2], boxes[j, 2]) - np.maximum(boxes[i, 0], boxes[j, 0])
-            )
-            height = np.maximum(
-                np.float32(0), np.minimum(boxes[i, 3], boxes[j, 3]) - np.maximum(boxes[i, 1], boxes[j, 1])
-            )
+            width = np.maximum(np.float32(0), np.minimum(boxes[i, 2], boxes[j, 2]) - np.maximum(boxes[i, 0], boxes[j, 0]))
+            height = np.maximum(np.float32(0), np.minimum(boxes[i, 3], boxes[j, 3]) - np.maximum(boxes[i, 1], boxes[j, 1]))
             inter = width * height
             area_i = (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1])
             area_j = (boxes[j, 2] - boxes[j, 0]) * (boxes[j, 3] - boxes[j, 1])

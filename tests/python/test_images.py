@@ -52,14 +52,11 @@ class TestArrays:
         rgba = np.dstack([PIXELS, PIXELS[..., :1]])
         np.testing.assert_array_equal(images.load(rgba, color="rgb").bgr(), PIXELS[..., ::-1])
         np.testing.assert_array_equal(images.load(rgba).bgr(), PIXELS)
-        np.testing.assert_array_equal(
-            images.load(PIXELS[..., 0]).bgr(), cv2.cvtColor(PIXELS[..., 0].copy(), cv2.COLOR_GRAY2BGR)
-        )
+        np.testing.assert_array_equal(images.load(PIXELS[..., 0]).bgr(), cv2.cvtColor(PIXELS[..., 0].copy(), cv2.COLOR_GRAY2BGR))
         assert np.shares_memory(images.load(rgba).bgr(), rgba)
 
     @pytest.mark.parametrize(
-        ("dtype", "advice"),
-        [(np.float32, r"image \* 255"), (np.float64, "255"), (np.uint16, "astype"), (bool, "astype")],
+        ("dtype", "advice"), [(np.float32, r"image \* 255"), (np.float64, "255"), (np.uint16, "astype"), (bool, "astype")]
     )
     def test_wrong_dtype(self, dtype, advice):
         with pytest.raises(InvalidType, match=f"expected uint8 pixels, got .*{advice}"):
@@ -242,9 +239,7 @@ class TestModes:
 
 
 class TestPilImages:
-    @pytest.mark.parametrize(
-        "mode", ["RGB", "L", "1", "P", "RGBA", "LA", "PA", "La", "RGBa", "CMYK", "YCbCr", "HSV", "RGBX"]
-    )
+    @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "PA", "La", "RGBa", "CMYK", "YCbCr", "HSV", "RGBX"])
     def test_modes(self, mode):
         base = PilImage.fromarray(SMOOTH)
         if mode == "La":

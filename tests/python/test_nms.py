@@ -130,7 +130,9 @@ def test_properties(case, iou, agnostic):
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["random", "clusters"]), thresholds.filter(lambda t: t < 1))
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from(["random", "clusters"]), thresholds.filter(lambda t: t < 1)
+)
 def test_no_kept_pair_overlaps_and_every_loser_has_a_winner(seed, kind, iou):
     boxes, scores, classes = make_case(seed, kind, 80, 2)
     keep = nms(boxes, scores, classes, iou)
@@ -327,7 +329,9 @@ def test_equals_torchvision(tmp_path):
         work[f"boxes{n}"], work[f"scores{n}"], work[f"iou{n}"] = boxes, scores, np.float64(iou)
         ours[f"keep{n}"] = nms(boxes, scores, classes, iou, class_agnostic=n % 2 == 0)
     np.savez(tmp_path / "work.npz", **work)
-    subprocess.run([python, "-c", TORCHVISION, tmp_path / "work.npz", tmp_path / "keep.npz"], check=True, timeout=250)
+    subprocess.run(
+        [python, "-c", TORCHVISION, tmp_path / "work.npz", tmp_path / "keep.npz"], check=True, timeout=250
+    )
     theirs = np.load(tmp_path / "keep.npz")
     for name, keep in ours.items():
         np.testing.assert_array_equal(keep, theirs[name], err_msg=name)

@@ -255,9 +255,7 @@ def test_bad_options_are_refused(runtime, option, value):
         runtime.compile(conv_model(), **{option: value})
 
 
-@pytest.mark.parametrize(
-    "options", [{"num_threads": 1}, {"inference_precision": "bf16"}, {"inference_precision": "f16"}]
-)
+@pytest.mark.parametrize("options", [{"num_threads": 1}, {"inference_precision": "bf16"}, {"inference_precision": "f16"}])
 def test_options_reach_the_plugin(runtime, options):
     model = conv_model()
     # Reduced precision is the plugin's to honour or not; half a percent covers bf16's 8 bits.

@@ -17,6 +17,7 @@ The opcodes are those of protocols 0 to 5 as the standard library's `pickletools
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 import sys
@@ -225,11 +226,19 @@ class Unpickler:
             raise ModelError("a string without its quotes: the file is damaged")
         self._push_sized(_ESCAPE.sub(_unescape, line[1:-1]).decode("latin-1"))
 
-    def _text(self, data: bytes, encoding: str) -> str:
+    def _text(self, data: bytes) -> str:
         try:
-            return data.decode(encoding)
+            return data.decode()
         except UnicodeDecodeError as e:
-            raise ModelError(f"text that is not {encoding}: the file is damaged ({e.reason})") from e
+            raise ModelError(f"text that is not UTF-8: the file is damaged ({e.reason})") from e
+
+    def _escaped_text(self) -> None:
+        line = self._line(_MAX_TEXT_BYTES)
+        try:
+            # Not `line.decode("raw-unicode-escape")`, which imports the codec when it is first used.
+            self._push_sized(codecs.raw_unicode_escape_decode(line)[0])
+        except UnicodeDecodeError as e:
+            raise ModelError(f"text with a wrong escape: the file is damaged ({e.reason})") from e
 
     def _tuple(self, values: list[object]) -> None:
         self._push_sized(tuple(values))
@@ -294,7 +303,7 @@ class Unpickler:
     def _line_global(self) -> Global:
         module, name = self._line(_MAX_NAME_BYTES), self._line(_MAX_NAME_BYTES)
         self._charge(4 * (len(module) + len(name)))
-        return self._global(self._text(module, "utf-8"), self._text(name, "utf-8"))
+        return self._global(self._text(module), self._text(name))
 
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
@@ -372,10 +381,10 @@ class Unpickler:
         ord("S"): _quoted_string,
         ord("T"): lambda self: self._push_sized(self._sized(4).decode("latin-1")),
         ord("U"): lambda self: self._push_sized(self._sized(1).decode("latin-1")),
-        ord("V"): lambda self: self._push_sized(self._text(self._line(_MAX_TEXT_BYTES), "raw-unicode-escape")),
-        ord("X"): lambda self: self._push_sized(self._text(self._sized(4), "utf-8")),
-        0x8C: lambda self: self._push_sized(self._text(self._sized(1), "utf-8")),
-        0x8D: lambda self: self._push_sized(self._text(self._sized(8), "utf-8")),
+        ord("V"): _escaped_text,
+        ord("X"): lambda self: self._push_sized(self._text(self._sized(4))),
+        0x8C: lambda self: self._push_sized(self._text(self._sized(1))),
+        0x8D: lambda self: self._push_sized(self._text(self._sized(8))),
         ord("B"): lambda self: self._push_sized(self._sized(4)),
         ord("C"): lambda self: self._push_sized(self._sized(1)),
         0x8E: lambda self: self._push_sized(self._sized(8)),
@@ -414,7 +423,7 @@ class Unpickler:
         0x81: lambda self: self._new_object(2),
         0x92: lambda self: self._new_object(3),
         ord("b"): _build,
-        ord("P"): lambda self: self._persistent_id(self._text(self._line(_MAX_NAME_BYTES), "utf-8")),
+        ord("P"): lambda self: self._persistent_id(self._text(self._line(_MAX_NAME_BYTES))),
         ord("Q"): lambda self: self._persistent_id(self._pop()),
     }
 
