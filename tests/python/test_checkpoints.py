@@ -289,6 +289,14 @@ def test_safetensors_bfloat16(save):
     assert_state(checkpoints.load(save(data)), {"x": np.array([1.0, -2.5], np.float32)})
 
 
+@pytest.mark.parametrize("length", range(64, 140))
+def test_safetensors_whatever_the_length_of_the_header(save, length):
+    header = b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'.ljust(length)
+    assert_state(
+        checkpoints.load(save(length.to_bytes(8, "little") + header + b"ab")), {"x": np.array([97, 98], np.uint8)}
+    )
+
+
 # --- Files that are something else -----------------------------------------------------------------------------------
 
 

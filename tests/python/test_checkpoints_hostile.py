@@ -17,14 +17,15 @@ from swiftdet import ModelError, checkpoints
 
 SLACK = 64 << 20
 
-# Reads every file named on stdin under an audit hook, which hears of imports, code, files, processes and sockets.
+# Reads every file named on stdin, each in a process of its own, under an audit hook, which hears of imports, code,
+# files, processes and sockets.
 WATCHED_READER = """
-import json, sys, time, tracemalloc
+import json, os, resource, sys, time
 from swiftdet import ModelError, checkpoints
 
-good, measure, *paths = json.load(sys.stdin)
+good, *paths = json.load(sys.stdin)
 checkpoints.load(good)  # what the standard library imports on first use
-HARMLESS = {"array.__new__", "object.__getattr__", "builtins.id", "sys._getframe", "time.sleep"}
+HARMLESS = {"array.__new__", "object.__getattr__", "builtins.id", "sys._getframe"}
 watched, heard = [None], []
 
 def listen(event, arguments):
@@ -32,42 +33,39 @@ def listen(event, arguments):
         return
     if event == "open" and str(arguments[0]) == watched[0] and arguments[1] in ("r", "rb"):
         return
-    heard.append([watched[0], event, str(arguments)[:200]])
+    heard.append([event, str(arguments)[:200]])
 
-sys.addaudithook(listen)
-results = {}
-for path in paths:
-    if measure:
-        tracemalloc.start()
-    start = time.perf_counter()
+def resident():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+def read(path):
+    before, start = resident(), time.perf_counter()
     watched[0] = path
     try:
-        state = checkpoints.load(path)
-        outcome = None
+        state, outcome = checkpoints.load(path), None
     except ModelError as e:
         state, outcome = {}, str(e)
     finally:
         watched[0] = None
-    seconds = time.perf_counter() - start
-    peak = tracemalloc.get_traced_memory()[1] if measure else 0
-    tracemalloc.stop()
-    results[path] = [outcome, peak - sum(a.nbytes for a in state.values()), seconds]
-    del state
-print(json.dumps({"heard": heard, "results": results}))
+    extra = resident() - before - sum(a.nbytes for a in state.values())
+    return {"message": outcome, "extra": extra, "seconds": time.perf_counter() - start, "heard": heard}
+
+sys.addaudithook(listen)
+for path in paths:
+    child = os.fork()
+    if not child:
+        print(json.dumps([path, read(path)]), flush=True)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        sys.exit(f"{path}: status {status}")
 """
 
 
-def read_watched(folder: pathlib.Path, corpus: dict[str, bytes], *, measure: bool = False) -> dict[str, tuple]:
-    """Message (None where the file was read), bytes besides the arrays, and seconds, of each file of the corpus."""
-    paths = {}
-    for number, (name, data) in enumerate(corpus.items()):
-        paths[name] = folder / f"{number}.pt"
-        paths[name].write_bytes(data)
-    good = folder / "good.pt"
-    good.write_bytes(files.zip_file({"x": files.tensor(np.ones(3))}))
+def run_reader(code: str, paths: list[str], folder: pathlib.Path) -> dict[str, dict]:
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED_READER],
-        input=json.dumps([str(good), measure, *map(str, paths.values())]),
+        [sys.executable, "-c", code],
+        input=json.dumps(paths),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -75,29 +73,47 @@ def read_watched(folder: pathlib.Path, corpus: dict[str, bytes], *, measure: boo
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["heard"] == []
+    return dict(json.loads(line) for line in done.stdout.splitlines())
+
+
+def read_watched(folder: pathlib.Path, corpus: dict[str, bytes]) -> dict[str, dict]:
+    """Of each file: message (None where it was read), resident bytes besides the arrays, and seconds."""
+    paths = {}
+    for number, (name, data) in enumerate(corpus.items()):
+        paths[name] = folder / f"{number}.pt"
+        paths[name].write_bytes(data)
+    good = folder / "good.pt"
+    good.write_bytes(files.zip_file({"x": files.tensor(np.ones(3))}))
+    answers = run_reader(WATCHED_READER, [str(good), *map(str, paths.values())], folder)
+    results = {name: answers[str(path)] for name, path in paths.items()}
+    assert {name: result["heard"] for name, result in results.items() if result["heard"]} == {}
     assert not (folder / hostile.SENTINEL).exists()
-    return {name: tuple(answer["results"][str(path)]) for name, path in paths.items()}
+    return results
 
 
-def test_the_watch_can_hear():
-    """The reader of this file, given a module that executes what it reads."""
-    code = WATCHED_READER.replace("from swiftdet import ModelError, checkpoints", "import io, pickle as checkpoints")
-    code = code.replace("ModelError", "ValueError").replace("checkpoints.load(good)", "")
-    code = code.replace("checkpoints.load(path)", "checkpoints.loads(b'cos\\ngetcwd\\n)R.') and {}")
-    done = subprocess.run(
-        [sys.executable, "-c", code], input='["", false, "x"]', capture_output=True, text=True, check=True
+def test_the_watch_can_hear_and_measure(tmp_path):
+    """The same reader, with functions in the place of ours that execute what they read, and take memory."""
+    ours = "from swiftdet import ModelError, checkpoints"
+    path = tmp_path / "evil.pt"
+    path.write_bytes(b"cos\ngetcwd\n)R.")
+    reads = (
+        "import pathlib, pickle, types; ModelError = ValueError; checkpoints = types.SimpleNamespace(load=lambda p: {})"
     )
-    assert ["x", "pickle.find_class"] in [heard[:2] for heard in json.loads(done.stdout)["heard"]]
+    executes = f"{reads}; executing = lambda p: pickle.loads(pathlib.Path(p).read_bytes()) and {{}}"
+    code = WATCHED_READER.replace(ours, executes).replace("checkpoints.load(path)", "executing(path)")
+    answer = run_reader(code, ["", str(path)], tmp_path)[str(path)]
+    assert "pickle.find_class" in [event for event, _ in answer["heard"]]
+    code = WATCHED_READER.replace(ours, reads).replace("checkpoints.load(path)", "len(b'x' * (100 << 20)) and {}")
+    answer = run_reader(code, ["", str(path)], tmp_path)[str(path)]
+    assert answer["extra"] > 90 << 20
 
 
 def test_hostile_files_execute_nothing_and_stay_small(tmp_path):
     corpus = hostile.corpus()
-    results = read_watched(tmp_path, {name: data for name, (data, _) in corpus.items()}, measure=True)
+    results = read_watched(tmp_path, {name: data for name, (data, _) in corpus.items()})
     wrong = {}
     for name, (data, expected) in corpus.items():
-        message, extra, seconds = results[name]
+        message, extra, seconds = (results[name][key] for key in ("message", "extra", "seconds"))
         if expected and not re.search(expected, message or "", re.DOTALL):
             wrong[name] = f"expected {expected!r}, got {message!r}"
         elif not expected and message is not None:
@@ -120,7 +136,7 @@ def test_an_object_of_a_dangerous_class_is_only_a_record(tmp_path):
     )
     data = b"\x80\x02}(" + hostile.text("x") + hostile.GOOD_TENSOR + hostile.text("y") + inert + b"u."
     results = read_watched(tmp_path, {"inert": hostile.with_four(data)})
-    assert results["inert"][0] is None
+    assert results["inert"]["message"] is None
 
 
 def yolov7_file(form: str) -> tuple[bytes, dict[str, np.ndarray]]:
@@ -158,7 +174,7 @@ def test_truncated_at_every_kibibyte(tmp_path, form):
     assert len(data) > 64 << 10
     corpus = {str(size): data[:size] for size in range(0, len(data), 1024)} | {"model": model[: len(model) // 2]}
     results = read_watched(tmp_path, corpus)
-    assert [name for name, (message, _, _) in results.items() if message is None] == []
+    assert [name for name, result in results.items() if result["message"] is None] == []
 
 
 def test_a_flipped_bit_is_found_or_harmless_in_a_zip(tmp_path):
@@ -190,3 +206,22 @@ def test_a_flipped_bit_ends_in_a_typed_error_or_arrays(tmp_path, form):
                 checkpoints.load(path)
             except ModelError:
                 continue
+
+
+def fuzz(cases: int, seed: int) -> str:
+    tool = pathlib.Path(__file__).resolve().parents[2] / "tools/fuzz_checkpoints.py"
+    done = subprocess.run(
+        [sys.executable, tool, "--cases", str(cases), "--seed", str(seed)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_random_files_end_in_arrays_or_a_typed_error():
+    assert " files in " in fuzz(500, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_many_random_files_end_in_arrays_or_a_typed_error():
+    assert " files in " in fuzz(20_000, seed=2)

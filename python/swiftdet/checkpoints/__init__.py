@@ -124,10 +124,10 @@ def _read_content(file: CheckpointFile) -> Content:
     head = file.read(0, min(_HEAD_BYTES, file.size))
     if head.startswith(b"PK\x03\x04"):
         return read_torch_zip(file)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.size:
+        return read_safetensors(file)  # before pickles: the low byte of the header's length may be theirs
     if head.startswith(b"\x80"):
         return read_torch_legacy(file)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.size:
-        return read_safetensors(file)
     raise ModelError(
         f"expected a checkpoint as torch.save or safetensors writes it, got {_guess(head)}; download it again, or give "
         "the file that training wrote"

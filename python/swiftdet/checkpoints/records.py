@@ -6,7 +6,7 @@ The reader never looks such a name up: it keeps the name, and where an object is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from swiftdet.model_files.names import printable
 
@@ -29,12 +29,12 @@ class Record:
     Attributes:
         type: the class's name.
         state: what the pickle hands to the object's `__setstate__`, usually its `__dict__`.
-        items: entries, where the class is a mapping.
+        items: entries, where the pickle sets any as in a mapping.
     """
 
     type: Global
     state: object = None
-    items: dict[object, object] = field(default_factory=dict)
+    items: dict[object, object] | None = None
 
     def attributes(self) -> dict[object, object]:
         """The object's `__dict__`, empty where its state is something else."""

@@ -36,13 +36,15 @@ _MAX_NUMBER_CHARS = 64
 _MAX_INTEGER_BYTES = 255
 _MAX_KEY = 1 << 60  # integers below are their own hash
 
-# Upper bounds of what CPython takes on a 64-bit machine, resizing included.
-_STEP_COST = 24
-_MEMO_COST = 160
-_RECORD_COST = 192
-_NAME_COST = 256
-_ENTRY_COST = 160
+# What CPython takes on a 64-bit machine, growth of the containers included.
+_STEP_COST = 16  # a place on the stack
 _ITEM_COST = 24
+_ENTRY_COST = 80
+_FIRST_ENTRY_COST = 170
+_SPARSE_MEMO_COST = 160
+_OBJECT_COST = 96
+_NAME_COST = 256
+_STORAGE_COST = 240
 
 _PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _INTEGER = re.compile(rb"[+-]?\d+L?")
@@ -96,7 +98,8 @@ class Unpickler:
         self._charge = budget.charge
         self._stack: list[object] = []
         self._marks: list[int] = []
-        self._memo: dict[int, object] = {}
+        self._memo: list[object] = []
+        self._sparse_memo: dict[int, object] = {}  # indices that picklers do not write: not one after the other
         self._code = 0
 
     def load(self) -> object:
@@ -252,7 +255,7 @@ class Unpickler:
         self._push(values)
 
     def _new_dict(self, values: list[object]) -> None:
-        self._charge(80)
+        self._charge(64)
         entries: dict[object, object] = {}
         self._set_entries(entries, values)
         self._push(entries)
@@ -268,6 +271,8 @@ class Unpickler:
     def _set_items(self, values: list[object]) -> None:
         target = self._top()
         if isinstance(target, Record):
+            if target.items is None:
+                target.items = {}
             self._set_entries(target.items, values)
         elif isinstance(target, dict):
             self._set_entries(target, values)
@@ -277,18 +282,29 @@ class Unpickler:
     def _set_entries(self, entries: dict[object, object], values: list[object]) -> None:
         if len(values) % 2:
             raise ModelError("a key without its value: the file is damaged")
-        self._charge(_ENTRY_COST * (len(values) // 2))
-        for key, value in zip(values[::2], values[1::2], strict=True):
-            entries[_safe_key(key)] = value
+        self._charge(_ENTRY_COST * (len(values) // 2) + (0 if entries else _FIRST_ENTRY_COST))
+        each = iter(values)
+        for key in each:
+            entries[_safe_key(key)] = next(each)
 
     def _put(self, index: int) -> None:
-        self._charge(_MEMO_COST)
-        self._memo[index] = self._top()
+        value = self._top()
+        if index == len(self._memo):
+            self._charge(_ITEM_COST)
+            self._memo.append(value)
+        elif index < len(self._memo):
+            self._memo[index] = value
+        else:
+            self._charge(_SPARSE_MEMO_COST)
+            self._sparse_memo[index] = value
 
     def _get(self, index: int) -> None:
-        if index not in self._memo:
+        if index < len(self._memo):
+            self._push(self._memo[index])
+        elif index in self._sparse_memo:
+            self._push(self._sparse_memo[index])
+        else:
             raise ModelError(f"memo entry {index} is used before it is set: the file is damaged")
-        self._push(self._memo[index])
 
     # --- Opcodes: names and objects ---------------------------------------------------------------------------------
 
@@ -331,13 +347,12 @@ class Unpickler:
     def _push_called(self, function: Global, arguments: object) -> None:
         if not isinstance(arguments, tuple):
             raise ModelError(f"{function} is called with {kind_of(arguments)}, expected a tuple: the file is damaged")
-        lengths = sum(len(a) for a in arguments if isinstance(a, list | tuple | str))
-        self._charge(_RECORD_COST + _ITEM_COST * lengths)
+        self._charge(_ITEM_COST * sum(len(a) for a in arguments if isinstance(a, list | tuple | str)))
         self._push_sized(self._call(function, arguments))
 
     def _new_object(self, operands: int) -> None:
         values = [self._pop() for _ in range(operands)]
-        self._charge(_RECORD_COST)
+        self._charge(_OBJECT_COST)
         self._push(Record(self._named(values[-1], "makes an object of")))
 
     def _build(self) -> None:
@@ -349,7 +364,7 @@ class Unpickler:
         # Attributes of dicts (`_metadata` of a state dict) and of tensors are of no use here.
 
     def _persistent_id(self, value: object) -> None:
-        self._charge(_RECORD_COST)
+        self._charge(_STORAGE_COST)
         self._push(self._persistent(value))
 
     def _refuse(self) -> None:
@@ -410,7 +425,7 @@ class Unpickler:
         ord("p"): lambda self: self._put(int(self._number(_INDEX))),
         ord("q"): lambda self: self._put(self._unsigned(1)),
         ord("r"): lambda self: self._put(self._unsigned(4)),
-        0x94: lambda self: self._put(len(self._memo)),
+        0x94: lambda self: self._put(len(self._memo) + len(self._sparse_memo)),
         ord("g"): lambda self: self._get(int(self._number(_INDEX))),
         ord("h"): lambda self: self._get(self._unsigned(1)),
         ord("j"): lambda self: self._get(self._unsigned(4)),

@@ -30,18 +30,21 @@ _DAMAGED = "the file is truncated or damaged"
 
 @dataclass(slots=True)
 class Entry:
-    """A file of the archive, uncompressed.
+    """A file of the archive.
 
     Attributes:
         header: offset of its local header.
-        size: bytes of its data.
+        size: bytes of its data; in the archive, where it may be compressed, `packed`.
         crc32: of its data; None where the writer left it out (`torch.serialization.set_crc32_options`).
+        stored: without compression, so that `data_start` is of use.
         end: offset of the next header, before which its data must end.
     """
 
     header: int
     size: int
+    packed: int
     crc32: int | None
+    stored: bool
     end: int = 0
 
 
@@ -49,7 +52,7 @@ def read_directory(file: CheckpointFile) -> dict[str, Entry]:
     """The entries by name.
 
     Raises:
-        ModelError: the archive is truncated, damaged, compressed, encrypted, has too many entries, a name twice, a name
+        ModelError: the archive is truncated, damaged, encrypted, has too many entries, a name twice, a name
             that is absolute or climbs out of its folder, or entries that share bytes.
     """
     count, size, start = _read_end(file)
@@ -73,8 +76,14 @@ def data_start(file: CheckpointFile, name: str, entry: Entry) -> int:
     """Offset of an entry's data, behind its local header.
 
     Raises:
-        ModelError: there is no such header, or it is another entry's, or the data reaches into the next entry.
+        ModelError: the data is compressed; or there is no such header, or it is another entry's, or the data reaches
+            into the next entry.
     """
+    if not entry.stored:
+        raise ModelError(
+            f"entry {name!r} is compressed; torch.save stores without compression, and so must whoever packs the "
+            "archive again"
+        )
     header = _LOCAL.unpack(file.read(entry.header, _LOCAL.size))
     name_length, extra_length = header[-2:]
     start = entry.header + _LOCAL.size + int(name_length) + int(extra_length)
@@ -130,12 +139,8 @@ def _read_central(data: bytes, position: int) -> tuple[str, Entry, int]:
     size, packed, header = _zip64_values(data[extra_at : extra_at + extra_length], (size, packed, fields[16]))
     if flags & _UNREADABLE_FLAGS:
         raise ModelError(f"entry {name!r} is encrypted; expected an archive as torch.save writes it")
-    if method != 0 or packed != size:
-        raise ModelError(
-            f"entry {name!r} is compressed (method {method}); torch.save stores without compression, and so must "
-            "whoever packs the archive again"
-        )
-    return name, Entry(header=header, size=size, crc32=crc32 or None), following
+    stored = method == 0 and packed == size
+    return name, Entry(header, size, packed, crc32 or None, stored), following
 
 
 def _checked_name(raw: bytes) -> str:
@@ -175,6 +180,6 @@ def _set_ends(entries: list[Entry], directory: int) -> None:
     """Gives each entry the offset before which it must end, and checks that it can."""
     entries.sort(key=lambda entry: entry.header)
     for entry, end in zip(entries, [*(e.header for e in entries[1:]), directory], strict=True):
-        if entry.header + _LOCAL.size + entry.size > end:
+        if entry.header + _LOCAL.size + entry.packed > end:
             raise ModelError("a ZIP archive whose entries overlap: made to deceive, or damaged")
         entry.end = end
