@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pathlib
@@ -344,7 +345,7 @@ def test_files_that_are_no_checkpoint(save, data, message):
     assert str(caught.value).startswith(f"checkpoint {path}: ")
 
 
-def test_paths_that_are_no_file(tmp_path):
+def test_paths_that_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="no such file"):
         checkpoints.load(tmp_path / "missing.pt")
     with pytest.raises(ModelError, match="directory"):
@@ -354,3 +355,11 @@ def test_paths_that_are_no_file(tmp_path):
         checkpoints.load(str(tmp_path / "pipe.pt"))
     with pytest.raises(ModelError, match="no such file"):
         checkpoints.load("a\0b.pt")
+    (tmp_path / "there.pt").write_bytes(b"PK")
+    monkeypatch.setattr(pathlib.Path, "open", _failing_open)
+    with pytest.raises(ModelError, match=r"cannot be read .*Input/output error"):
+        checkpoints.load(tmp_path / "there.pt")
+
+
+def _failing_open(*_):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))

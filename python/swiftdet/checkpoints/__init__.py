@@ -41,7 +41,7 @@ __all__ = ["Checkpoint", "load", "read"]
 _HEAD_BYTES = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """The weights of a model and what the file says about them.
 
@@ -117,6 +117,8 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
             )
     except ModelError as e:
         raise ModelError(f"checkpoint {path}: {e}") from e
+    except OSError as e:
+        raise ModelError(f"checkpoint {path}: cannot be read ({e})") from e
 
 
 def _read_content(file: CheckpointFile) -> Content:

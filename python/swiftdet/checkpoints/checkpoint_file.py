@@ -25,21 +25,19 @@ class CheckpointFile:
         size: bytes.
 
     Raises:
-        ModelError: no such file, a directory, a device or pipe, unreadable, or empty.
+        ModelError: no such file, a directory, a device or pipe, or empty.
+        OSError: here and in every method, where the system cannot read it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            if path.is_dir():
-                raise ModelError("expected a file, got a directory")
-            if not path.exists():
-                raise ModelError("no such file")
-            if not path.is_file():
-                raise ModelError("expected a regular file, got a device, pipe or socket")
-            self._file = path.open("rb")
-        except (OSError, ValueError) as e:
-            raise ModelError(f"cannot be read ({e})") from e
+        if path.is_dir():
+            raise ModelError("expected a file, got a directory")
+        if not path.exists():
+            raise ModelError("no such file")
+        if not path.is_file():
+            raise ModelError("expected a regular file, got a device, pipe or socket")
+        self._file = path.open("rb")
         self.size = os.fstat(self._file.fileno()).st_size
         if self.size == 0:
             self._file.close()
@@ -58,11 +56,8 @@ class CheckpointFile:
             ModelError: the file has no such bytes.
         """
         self._check(start, size)
-        try:
-            self._file.seek(start)
-            data = self._file.read(size)
-        except OSError as e:
-            raise ModelError(f"cannot be read ({e})") from e
+        self._file.seek(start)
+        data = self._file.read(size)
         if len(data) != size:
             raise ModelError("the file became shorter while it was read")
         return data
@@ -80,12 +75,8 @@ class CheckpointFile:
         """
         self._check(start, size)
         data = np.empty(size, np.uint8)
-        try:
-            self._file.seek(start)
-            read = self._file.readinto(data.data)
-        except OSError as e:
-            raise ModelError(f"cannot be read ({e})") from e
-        if read != size:
+        self._file.seek(start)
+        if self._file.readinto(data.data) != size:
             raise ModelError("the file became shorter while it was read")
         check_crc32(data.data, crc32)
         return data

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from swiftdet.checkpoints.unpickler import Budget
 
 OBJECT_BYTES = 40 << 20
-"""What the objects besides the tensors may take; a training checkpoint of the largest detector needs a third of it."""
+"""What the objects besides the tensors may take; a training checkpoint of the largest detector needs half of it."""
 
 
 @dataclass(frozen=True)
