@@ -171,6 +171,35 @@ def floods() -> Iterator[tuple[str, bytes, str]]:
     for i in range(60):
         get = b"h" + bytes([i])
         laughs += b"0](" + get + get + b"eq" + bytes([i + 1])
+    deep = b")" + b"\x85" * 200_000  # hashing or printing it would overflow the stack
+    for place, value in {
+        "an encoding": b"c_codecs\nencode\n" + text("a") + deep + b"\x86R",
+        "a key": b"}" + deep + b"Ns",
+        "a key of pairs": b"ccollections\nOrderedDict\n](" + deep + b"Nle\x85R",
+        "a set": b"c__builtin__\nset\n" + deep + b"\x85R",
+        "a set's item": b"c__builtin__\nset\n]" + deep + b"a\x85R",
+        "a shape": tensor_of(storage_id(), shape=deep),
+        "a storage's key": tensor_of(storage_id().replace(text("0"), deep)),
+        "a storage's location": tensor_of(storage_id().replace(text("cpu"), deep)),
+        "a storage's kind": tensor_of(storage_id(kind=deep)),
+        "a persistent id": deep + b"Q",
+        "a device": b"ctorch\ndevice\n" + deep + b"R",
+        "a type": b"ctorch._utils\n_rebuild_tensor_v3\n(" + storage_id() + b"K\x00))\x89}" + deep + b"tR",
+        "a class": deep + b")\x81",
+        "a function": deep + b")R",
+        "a state": b"ca\nB\n)\x81" + deep + b"b",
+    }.items():
+        expected = "" if place.endswith("location") else "."
+        yield f"a deep tuple as {place}", with_four(state_dict(value)), expected
+        if place.startswith(("a storage's", "a persistent")):
+            yield f"a deep tuple as {place}, legacy", legacy(state_dict(value)), expected
+    viewed = storage_id()[:-2] + deep + b"tQ"
+    yield "a deep tuple as a legacy view", legacy(state_dict(tensor_of(viewed))), "a view of a storage"
+    yield "a deep tuple as the magic number", b"\x80\x02" + deep + b".", "torch.save did not write"
+    again = b"h\x00"
+    beside = text("names") + deep + b"q\x00" + text("nc") + again + text("yaml") + again + text("ema") + again
+    weights = text("model") + b"}" + text("x") + GOOD_TENSOR + b"s"
+    yield "deep tuples beside the weights", with_four(b"\x80\x02}(" + beside + weights + b"u."), ""
     yield "a billion laughs", with_four(b"\x80\x02" + laughs + b"."), "found list"
     modules = b"ca\nB\n)\x81}" + text("_modules") + b"}sbq\x00"
     for i in range(40):
@@ -226,7 +255,11 @@ def tensors() -> Iterator[tuple[str, bytes, str]]:
     yield "a storage with an absolute path", stored(key="/etc/passwd"), "not in the archive"
     twice = tensor_of(storage_id()) + b"0" + tensor_of(storage_id(kind=b"ctorch\nIntStorage\n"))
     yield "a storage of two types", with_four(state_dict(twice)), "two types"
-    yield "a legacy storage of a terabyte", legacy(count=long(1 << 38)), "beyond|is declared|stored"
+    yield (
+        "a legacy storage of a terabyte",
+        legacy(state_dict(tensor_of(storage_id(count=long(1 << 38))))),
+        "beyond|is declared|stored",
+    )
     yield "an expanded tensor", made(shape=long(1 << 36) + b"\x85", strides=b"K\x00\x85"), "views that repeat"
     square = long(1 << 18) + long(1 << 18) + b"\x86"
     yield "an expanded matrix", made(shape=square, strides=b"K\x00K\x00\x86"), "views that repeat"
@@ -261,9 +294,9 @@ def tensors() -> Iterator[tuple[str, bytes, str]]:
     yield "a name of a megabyte", with_four(state_dict(GOOD_TENSOR).replace(text("x"), text("x" * 1_000_000))), "256"
 
 
-def legacy(**how) -> bytes:
-    data = state_dict(tensor_of(storage_id(**how)))
-    return files.legacy_of_pickle(data, {"0": files.Storage(np.arange(4, dtype=np.float32), "float32")})
+def legacy(pickle_bytes: bytes) -> bytes:
+    """The older form around a pickle, with the same four numbers."""
+    return files.legacy_of_pickle(pickle_bytes, {"0": files.Storage(np.arange(4, dtype=np.float32), "float32")})
 
 
 def archives() -> Iterator[tuple[str, bytes, str]]:

@@ -61,7 +61,7 @@ def _persistent(persistent_id: object, storages: dict[str, Storage]) -> object:
     kind, key, _, count = persistent_id[1:5]
     if not isinstance(key, str) or type(count) is not int or count < 0:
         raise ModelError("a storage whose key is no text or whose size is no number: the file is damaged")
-    if persistent_id[5:] not in {(), (None,)}:
+    if len(persistent_id) == 6 and persistent_id[5] is not None:
         raise ModelError("a view of a storage as torch before 0.4 wrote it; save the file again with a later torch")
     element = storage_element(kind)
     storage = storages.setdefault(key, Storage(element, count))

@@ -1,6 +1,8 @@
 """The names that a pickle of torch.save may call, and what we make of each. Every other name is refused.
 
 Each is a function of ours that takes the arguments and returns data; none imports or calls what the name stands for.
+Arguments are never hashed, printed or compared before their type is known: a tuple that is nested deeply enough would
+overflow the interpreter's stack.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ def _mapping(pairs: object = ()) -> dict[object, object]:
 def _collection(values: object = ()) -> list[object]:
     if isinstance(values, list):
         return values  # not copied: the pickle may hand the same list to a thousand sets
-    if values == ():
+    if isinstance(values, tuple) and not values:
         return []
     raise ModelError(f"a collection made of {kind_of(values)}, expected a list: {_DAMAGED}")
 
@@ -129,7 +131,7 @@ def _size(values: object = ()) -> tuple[int, ...]:
 
 def _encoded(text: object, encoding: object) -> bytes:
     """What bytes are in the older pickle protocols."""
-    if not isinstance(text, str) or encoding not in {"latin1", "latin-1"}:
+    if not isinstance(text, str) or not isinstance(encoding, str) or encoding not in {"latin1", "latin-1"}:
         raise ModelError(f"bytes made of {kind_of(text)}: {_DAMAGED}")
     try:
         return text.encode("latin-1")
