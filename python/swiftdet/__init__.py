@@ -7,7 +7,7 @@ Example:
     >>> result.xyxy, result.conf, result.cls  # doctest: +SKIP
 """
 
-from swiftdet import ops, zoo
+from swiftdet import checkpoints, ops, zoo
 from swiftdet._core import __version__, build_config
 from swiftdet.detector import Detector
 from swiftdet.errors import (
@@ -40,6 +40,7 @@ __all__ = [
     "SwiftdetError",
     "__version__",
     "build_config",
+    "checkpoints",
     "ops",
     "zoo",
 ]
