@@ -10,7 +10,7 @@ ALL = [zoo.info(name) for name in zoo.names()]
 
 def test_names():
     assert zoo.names() == [
-        *("yolov7-tiny", "yolov7", "yolov7x", "yolov7-w6", "yolov7-e6", "yolov7-d6", "yolov7-e6e"),
+        *("yolov7-tiny", "yolov7-tiny-silu", "yolov7", "yolov7x", "yolov7-w6", "yolov7-e6", "yolov7-d6", "yolov7-e6e"),
         *("damo-yolo-t", "damo-yolo-s", "damo-yolo-m", "damo-yolo-l"),
         *("damo-yolo-ns", "damo-yolo-nm", "damo-yolo-nl", "damo-yolo-n"),
     ]
