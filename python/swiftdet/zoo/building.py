@@ -80,7 +80,7 @@ def build(
             detector.network, input_range=255.0 / FAMILY_DEFAULTS[variant.family].preprocess.divisor
         )
     else:
-        detector, weights = _with_weights(variant.name, state, wanted), state
+        detector, weights = _with_weights(variant.name, state, wanted)
     size = _size(imgsz, variant, detector.strides[-1])
     spec = _describe(variant, detector, size, head, names, is_synthetic=state is None)
     return _write(detector, weights, spec, variant.name, free_size=imgsz == "dynamic", batch=batch, deploy=deploy)
