@@ -9,8 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from swiftdet import _core, engines, images, model, sources
+from swiftdet import _core, engines, images, sources
 from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType
+from swiftdet.model import load as load_model
 from swiftdet.results import Detections
 
 if TYPE_CHECKING:
@@ -38,15 +39,16 @@ class _CallOptions:
 
 
 class Detector:
-    """A detector made from a model file.
+    """A detector made from a model file, or from the name of an official network and its weights.
 
     The object is immutable and safe to share between any number of threads: every call brings its own options,
     works in a session of its own, and releases the GIL. Results do not depend on the thread, on other calls, or on
     the other images of a batch.
 
     Args:
-        model: path of an `.onnx` export or an OpenVINO `.xml`.
-        weights: reserved for zoo names; an export carries its weights.
+        model: path of an `.onnx` export, an OpenVINO `.xml`, or a checkpoint (`.pt`, `.pth`, `.safetensors`) of YOLOv7 or
+            DAMO-YOLO; or a name of `swiftdet.zoo.names()`.
+        weights: with a name: the checkpoint, or "synthetic" for made-up weights, fit for measuring latency alone.
         family: "yolov7", "damo-yolo" or "ultralytics", where a file does not say or says it wrong.
         device: "auto" or "cpu". "cuda" raises `BackendUnavailable` until the TensorRT engine is there: nothing falls
             back silently.
@@ -99,7 +101,7 @@ class Detector:
         trust_plan: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._loaded = _load(model, weights=weights, family=family, imgsz=_pair(imgsz))
+        self._loaded = load_model(model, weights=weights, family=family, imgsz=_pair(imgsz))
         self.max_batch = _positive("max_batch", max_batch)
         self._sessions = 0 if sessions is None else _positive("sessions", sessions)
         self._trust_plan = trust_plan
@@ -329,21 +331,6 @@ class Detector:
                 raise InvalidArgument(f"classes: this model has no class {wanted!r}; it has: {known}, ...")
             ids.append(int(class_id))
         return tuple(ids)
-
-
-def _load(
-    path: str | os.PathLike[str],
-    *,
-    weights: str | os.PathLike[str] | None,
-    family: str | None,
-    imgsz: tuple[int, int] | None,
-) -> model.LoadedModel:
-    if weights is not None:
-        raise InvalidArgument(
-            f"weights: {os.fspath(path)!r} is an export, which carries its weights; "
-            "this version builds no network from weights alone"
-        )
-    return model.load(path, family=family, imgsz=imgsz)
 
 
 def _pair(imgsz: int | Sequence[int] | None) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | models | doctor`."""
+"""The command line: `swiftdet predict | export | models | doctor`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import swiftdet
 from swiftdet.cli import output
 from swiftdet.cli.arguments import rewrite_key_values
 from swiftdet.cli.doctor import doctor
+from swiftdet.cli.export import export
 from swiftdet.cli.models import models
 from swiftdet.cli.predict import predict
 
@@ -29,7 +30,7 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (predict, models, doctor):
+for _verb in (predict, export, models, doctor):
     _app.command()(_verb)
 
 
@@ -79,4 +80,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verbs() -> set[str]:
-    return {function.__name__ for function in (predict, models, doctor)}
+    return {function.__name__ for function in (predict, export, models, doctor)}

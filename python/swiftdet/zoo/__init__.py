@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from swiftdet.zoo.parameters import State
 
-__all__ = ["PublishedAP", "VariantInfo", "build", "identify", "info", "names"]
+__all__ = ["PublishedAP", "VariantInfo", "build", "identify", "info", "names", "nearest"]
 
 _BY_NAME = {key: variant for variant in VARIANTS for key in (variant.name, *variant.aliases)}
 
@@ -105,3 +105,10 @@ def identify(state: State) -> list[str]:
     from swiftdet.zoo import building  # noqa: PLC0415 - as in `build`
 
     return building.identify(state)
+
+
+def nearest(state: State) -> tuple[str, str]:
+    """The variant that a checkpoint comes closest to, and what differs, in one line."""
+    from swiftdet.zoo import building  # noqa: PLC0415 - as in `build`
+
+    return building.nearest(state)

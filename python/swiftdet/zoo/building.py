@@ -15,7 +15,7 @@ from swiftdet.recognition.families import FAMILY_DEFAULTS
 from swiftdet.spec import METADATA_KEY, Head, ModelSpec
 from swiftdet.zoo import damo_yolo, decoding, synthetic, yolov7
 from swiftdet.zoo.catalog import VariantInfo
-from swiftdet.zoo.parameters import State, differences
+from swiftdet.zoo.parameters import Differences, State, differences
 
 if TYPE_CHECKING:
     import onnx
@@ -30,6 +30,7 @@ HeadForm = Literal["raw", "decoded"]
 
 _MAX_SIDE = 16384
 _COCO_CLASSES = 80
+_NAMES = (*yolov7.ARCHITECTURES, *damo_yolo.ARCHITECTURES)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,13 @@ def build(
 
 def identify(state: State) -> list[str]:
     """The variants that a checkpoint fits; more than one where they differ in nothing that a checkpoint holds."""
-    return [name for name in (*yolov7.ARCHITECTURES, *damo_yolo.ARCHITECTURES) if not _misfit(name, state)]
+    return [name for name in _NAMES if not _differences(name, state)]
+
+
+def nearest(state: State) -> tuple[str, str]:
+    """The variant with the fewest keys and shapes that differ from a checkpoint's, and the differences in one line."""
+    name, found = min(((name, _differences(name, state)) for name in _NAMES), key=lambda item: item[1].count)
+    return name, found.describe()
 
 
 # --- Variant and weights ----------------------------------------------------------------------------------------------
@@ -131,8 +138,8 @@ def _kind(value: object) -> str:
     return f"of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
-def _misfit(name: str, state: State) -> bool:
-    return bool(differences(_in_form_of(name, state).network, state))
+def _differences(name: str, state: State) -> Differences:
+    return differences(_in_form_of(name, state).network, state)
 
 
 def _in_form_of(name: str, state: State) -> _Detector:

@@ -74,8 +74,13 @@ class Differences:
     misshapen: dict[str, tuple[Shape, Shape]]
     unexpected: dict[str, Shape]
 
+    @property
+    def count(self) -> int:
+        """Of keys that differ in any way."""
+        return len(self.missing) + len(self.misshapen) + len(self.unexpected)
+
     def __bool__(self) -> bool:
-        return bool(self.missing or self.misshapen or self.unexpected)
+        return self.count > 0
 
     def describe(self) -> str:
         """One line: the first few of each kind, and how many there are."""
