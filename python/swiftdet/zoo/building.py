@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from swiftdet.errors import InvalidArgument, InvalidType, ModelError
 from swiftdet.model_files.names import default_names
@@ -117,9 +118,7 @@ def _with_weights(name: str, state: State, num_classes: int | None) -> tuple[_De
         ModelError: the state does not fit the variant.
         InvalidArgument: the head has another number of classes than asked for.
     """
-    for key, array in state.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            raise InvalidType(f"state: expected arrays of numbers by key, {key!r} is {_kind(array)}")
+    state = {key: _array(key, value) for key, value in state.items()}
     detector = _in_form_of(name, state)
     if found := differences(detector.network, state):
         others = [other for other in identify(state) if other != name]
@@ -134,8 +133,11 @@ def _with_weights(name: str, state: State, num_classes: int | None) -> tuple[_De
     raise InvalidArgument(f"{num_classes} classes were asked for, but the weights' head has {detector.num_classes}")
 
 
-def _kind(value: object) -> str:
-    return f"of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+def _array(key: str, value: object) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise InvalidType(f"state: expected arrays of numbers by key, {key!r} is {type(value).__name__} {array.dtype}")
+    return array
 
 
 def _differences(name: str, state: State) -> Differences:
