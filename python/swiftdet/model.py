@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Shape4: TypeAlias = tuple[int, int, int, int]
 
+
 class Inspect(Protocol):
     """Gives the ports of a model at an input shape, as `swiftdet.engines.inspect` does."""
 
@@ -71,11 +72,11 @@ def load(
     imgsz: int | tuple[int, int] | None = None,
     inspect: Inspect | None = None,
 ) -> LoadedModel:
-    """Reads a detector and recognises what it holds. Executes nothing from the file and opens nothing outside its folder.
+    """Reads a detector and recognises what it holds. Executes nothing in the file, opens nothing outside its folder.
 
     Args:
-        path: an `.onnx` file, an OpenVINO `.xml` with its `.bin` beside it, or a folder with one such pair; a checkpoint
-            (`.pt`, `.pth`, `.safetensors`) of a variant of the zoo; or the name of one.
+        path: an `.onnx` file, an OpenVINO `.xml` with its `.bin` beside it, or a folder with one such pair; a
+            checkpoint (`.pt`, `.pth`, `.safetensors`) of a variant of the zoo; or the name of one.
         weights: with a name: a checkpoint, or "synthetic" for made-up weights, fit for latency alone.
         family: "yolov7", "damo-yolo" or "ultralytics" where the file does not tell; "yolov7-tiny" also settles the
             anchors of raw maps.
@@ -85,7 +86,8 @@ def load(
     Raises:
         ModelError: the file is missing, damaged, unsafe, not a detector, ambiguous, or contradicts its description.
         BackendUnavailable: a TensorRT engine.
-        InvalidArgument: an unknown family, an `imgsz` that the model cannot take, or weights for a file that has its own.
+        InvalidArgument: an unknown family, an `imgsz` that the model cannot take, or weights for a file that has
+            its own.
         InvalidType: an `imgsz` that is no integer or pair.
     """
     asked_size = _parse_imgsz(imgsz)
@@ -259,8 +261,8 @@ def _input_shape(file: ModelFile, asked: tuple[int, int] | None, otherwise: tupl
     wanted = (height if height > 0 else size[0], width if width > 0 else size[1])
     if asked is not None and wanted != asked:
         raise InvalidArgument(
-            f"imgsz={asked[0]}x{asked[1]}: the model's input is fixed at {list(image.shape)}; leave imgsz out or export "
-            "the model for that size"
+            f"imgsz={asked[0]}x{asked[1]}: the model's input is fixed at {list(image.shape)}; leave imgsz out or "
+            "export the model for that size"
         )
     spec = file.metadata.spec
     if spec is not None and asked is None and wanted != spec.imgsz:

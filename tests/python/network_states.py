@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+
 from swiftdet.zoo import damo_yolo, yolov7
 from swiftdet.zoo.network import Network
 from swiftdet.zoo.parameters import required

@@ -1,8 +1,8 @@
 """Parses and builds ONNX models with NVIDIA's own TensorRT for RTX, on a machine without a GPU.
 
-    python tensorrt_rtx_build.py FOLDER SM75 MODEL.onnx
+    python tensorrt_rtx_build.py LIBRARIES BINDINGS SM75 MODEL.onnx
 
-FOLDER holds the unpacked wheels of its libraries and bindings. Prints one JSON line; run as a process of its own,
+LIBRARIES and BINDINGS are the folders inside its wheels. Prints one JSON line; run as a process of its own,
 because the library may end the process that it fails in.
 """
 
@@ -16,11 +16,10 @@ import time
 from pathlib import Path
 
 
-def build(folder: Path, capability: str, model: Path) -> dict[str, object]:
+def build(libraries: Path, bindings: Path, capability: str, model: Path) -> dict[str, object]:
     for library in ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1"):
-        ctypes.CDLL(str(folder / "tensorrt_rtx_libs" / library), mode=ctypes.RTLD_GLOBAL)
-    sys.path.insert(0, str(folder / "tensorrt_rtx_bindings"))
-    sys.path.insert(0, str(folder))
+        ctypes.CDLL(str(libraries / library), mode=ctypes.RTLD_GLOBAL)
+    sys.path.insert(0, str(bindings))
     trt = importlib.import_module("tensorrt_rtx")
     start = time.perf_counter()
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
@@ -50,5 +49,5 @@ def build(folder: Path, capability: str, model: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    result = build(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    result = build(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
     sys.stdout.write(json.dumps(result) + "\n")

@@ -2,6 +2,7 @@ import dataclasses
 import json
 
 import pytest
+
 from swiftdet import zoo
 from swiftdet.errors import InvalidArgument
 
@@ -26,7 +27,7 @@ def test_unknown_names_the_nearest():
         zoo.info("YOLOv7")
     with pytest.raises(InvalidArgument, match="damo-yolo-s"):
         zoo.info("damoyolo-s")
-    with pytest.raises(InvalidArgument, match="yolov7-tiny, yolov7,"):
+    with pytest.raises(InvalidArgument, match="yolov7-tiny, yolov7-tiny-silu,"):
         zoo.info("resnet")
 
 

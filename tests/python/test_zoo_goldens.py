@@ -6,11 +6,11 @@ Checkpoints are in their official, unfused form, training and deploy; see golden
 from __future__ import annotations
 
 import functools
-import json
 
-import golden
 import numpy as np
 import pytest
+
+import golden
 from network_states import state_of
 from swiftdet import engines, ops, zoo
 from swiftdet.spec import METADATA_KEY, ModelSpec

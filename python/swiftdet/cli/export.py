@@ -18,11 +18,13 @@ from swiftdet.zoo import weights as zoo_weights
 FORMAT = "swiftdet.export/1"
 """Names the JSON document and its version."""
 
-DYNAMIC = "dynamic"
+DYNAMIC: Literal["dynamic"] = "dynamic"
 
 
 def _image_size(text: str | None) -> tuple[int, int] | Literal["dynamic"] | None:
-    return text if text is None or text == DYNAMIC else parse_imgsz(text)  # type: ignore[return-value]
+    if text == DYNAMIC:
+        return DYNAMIC
+    return None if text is None else parse_imgsz(text)
 
 
 def _batch(text: str) -> int | Literal["dynamic"]:
@@ -35,7 +37,8 @@ def _batch(text: str) -> int | Literal["dynamic"]:
 
 def export(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A name of `swiftdet models`, or a checkpoint (.pt, .pth, .safetensors).")
+        str,
+        typer.Argument(metavar="MODEL", help="A name of `swiftdet models`, or a checkpoint (.pt, .pth, .safetensors)."),
     ],
     *,
     output_file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The ONNX file to write.")],
@@ -61,7 +64,7 @@ def export(
             raise typer.BadParameter(f"expected a name ending in .onnx, got {output_file.name!r}", param_hint="'-o'")
         if not zoo_weights.is_zoo_model(model):
             raise ModelError(
-                f"{model!r} is neither a checkpoint nor one of {', '.join(zoo.names())}; an ONNX file is exported already"
+                f"{model!r} is no checkpoint and none of {', '.join(zoo.names())}; ONNX files are exports already"
             )
         found = zoo_weights.find(model, weights)
         proto = found.build(imgsz=_image_size(imgsz), batch=_batch(batch), head=head, precision=precision)

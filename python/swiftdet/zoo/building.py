@@ -295,8 +295,7 @@ def _outputs(
             channels = (head.num_classes,) * levels + (4 * (detector.reg_max + 1),) * levels
         strides = detector.strides * (len(maps) // levels)
         return [
-            (name, (batch, c, *_cells(size, stride)))
-            for name, c, stride in zip(maps, channels, strides, strict=True)
+            (name, (batch, c, *_cells(size, stride))) for name, c, stride in zip(maps, channels, strides, strict=True)
         ]
     points: int | str = "predictions"
     if size is not None:

@@ -1,7 +1,8 @@
 """Facts about the official variants of YOLOv7 and DAMO-YOLO, with where each figure comes from.
 
 Parameters and GFLOPs are counted by us on the deploy form of each network (branches merged, batch norms folded,
-80 classes), in one way for both families: GFLOPs are two per multiply-accumulate of a convolution, nothing else.
+80 classes), in one way for both families: parameters are the convolutions' weights and biases, and DAMO-YOLO's three
+level scales (which our graphs have folded in); GFLOPs are two per multiply-accumulate of a convolution, nothing else.
 What the projects publish stands beside them, with a note where the two do not describe the same network.
 """
 

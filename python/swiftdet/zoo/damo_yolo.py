@@ -199,8 +199,8 @@ class _Damo(Network):
         staged = "csp_stage" if self._arch.backbone == "cross-stage" else "block_list"
         features = [self._stem(f"backbone.{staged}.0.conv")]
         if self._arch.backbone == "cross-stage":
-            for index, stage in enumerate(_joined_stages(self._arch.stages), start=1):
-                features.append(self._cross_stage(features[-1], f"backbone.csp_stage.{index}", stage, last=index == 4))
+            for index, joined in enumerate(_joined_stages(self._arch.stages), start=1):
+                features.append(self._cross_stage(features[-1], f"backbone.csp_stage.{index}", joined, last=index == 4))
             return features[2], features[3], features[4]
         for index, stage in enumerate(self._arch.stages, start=1):
             features.append(self._stage(features[-1], index, stage))
@@ -221,30 +221,32 @@ class _Damo(Network):
             if self._arch.backbone == "mobile":
                 hidden = _divisible_by_8(math.ceil(stage.out * self._EXPANSION_IN_BACKBONE[index - 1]))
                 convs = (f"{key}.{item}.conv.{i}" for i in (0, 1, 3, 4, 7, 8))
-                x = self._mobile_block(x, f"{key}.{item}", convs, hidden, stage.out, stride)
+                x = self._mobile_block(x, f"{key}.{item}", convs, hidden=hidden, out=stage.out, stride=stride)
             else:
-                x = self._residual_block(x, f"{key}.{item}", stage.out, stage.bottleneck, stride, first_size=1)
+                x = self._residual_block(
+                    x, f"{key}.{item}", stage.out, bottleneck=stage.bottleneck, first_size=1, stride=stride
+                )
             item += 1
             if index == len(self._arch.stages) and block == 0:
                 x = self._spatial_pyramid(x, f"{key}.{item}")
                 item += 1
         return x
 
-    def _cross_stage(self, x: Tensor, key: str, bottlenecks: _CrossStage, *, last: bool) -> Tensor:
-        """Half of the channels through residual blocks, half past them. Its own convolutions are ReLU in all variants."""
-        out, half = bottlenecks.out, bottlenecks.out // 2
+    def _cross_stage(self, x: Tensor, key: str, stage: _CrossStage, *, last: bool) -> Tensor:
+        """Half of the channels through residual blocks, half past them. Its own convolutions are ReLU always."""
+        out, half = stage.out, stage.out // 2
         x = self._conv_kx_bn(x, f"{key}.downsampler.conv", out, 3, stride=2, activation="relu")
         if last:
             x = self._spatial_pyramid(x, f"{key}.spp")
         past = self._conv_kx_bn(x, f"{key}.conv_shortcut.conv", half, 1, activation="relu")
         through = self._conv_kx_bn(x, f"{key}.conv_start.conv", half, 1, activation="relu")
-        for j, bottleneck in enumerate(bottlenecks.bottlenecks):
-            through = self._residual_block(through, f"{key}.convstem.{j}", half, bottleneck, 1, first_size=3)
+        for j, bottleneck in enumerate(stage.bottlenecks):
+            through = self._residual_block(through, f"{key}.convstem.{j}", half, bottleneck=bottleneck, first_size=3)
         joined = self.concat([through, past], f"{key}.joined")
         return self._conv_kx_bn(joined, f"{key}.conv_fuse.conv", out, 1, activation="relu")
 
     def _residual_block(
-        self, x: Tensor, key: str, out: int, bottleneck: int, stride: int, *, first_size: Literal[1, 3]
+        self, x: Tensor, key: str, out: int, *, bottleneck: int, first_size: Literal[1, 3], stride: int = 1
     ) -> Tensor:
         """Blocks of stride 2 have no shortcut, and then the activation stands behind the RepConv alone."""
         y = self._conv_kx_bn(x, f"{key}.conv1", bottleneck, first_size, activation=self._act)
@@ -254,7 +256,7 @@ class _Damo(Network):
         return self.add(y, x, key, activation=self._act)
 
     def _mobile_block(
-        self, x: Tensor, key: str, convs: Iterable[str], hidden: int, out: int, stride: int
+        self, x: Tensor, key: str, convs: Iterable[str], *, hidden: int, out: int, stride: int = 1
     ) -> Tensor:
         """1x1 up, depthwise 5x5, linear 1x1 down; a shortcut where the shape stays."""
         up, up_bn, depthwise, depthwise_bn, down, down_bn = convs
@@ -318,7 +320,7 @@ class _Damo(Network):
         if self._arch.backbone == "mobile":
             hidden = _divisible_by_8(math.ceil(x.channels * self._EXPANSION_IN_NECK))
             convs = (f"{key}.conv.conv.{i}" for i in (0, 1, 3, 4, 6, 7))
-            return self._mobile_block(x, key, convs, hidden, x.channels, 1)
+            return self._mobile_block(x, key, convs, hidden=hidden, out=x.channels)
         hidden = int(x.channels * self._arch.hidden_ratio)
         y = self._rep_conv(x, f"{key}.conv2", hidden, activation=self._act)
         y = self._conv_bn_act(y, f"{key}.conv1", x.channels, 3)
@@ -344,7 +346,7 @@ class _Damo(Network):
             )
         self.outputs = [f"{kind}_p{i + 3}" for kind in ("cls", "reg") for i in range(len(features))]
 
-    # -- convolutions, by the project's three ways to name them ----------------------------------------------------------
+    # -- convolutions, by the project's three ways to name them --------------------------------------------------------
 
     def _conv_bn_act(
         self, x: Tensor, key: str, out: int, size: int, *, stride: int = 1, activation: Activation | None = None
@@ -358,9 +360,7 @@ class _Damo(Network):
     ) -> Tensor:
         return self.conv(x, f"{key}.conv1", out, size, stride=stride, norm=f"{key}.bn1", activation=activation)
 
-    def _rep_conv(
-        self, x: Tensor, key: str, out: int, *, stride: int = 1, activation: Activation | None
-    ) -> Tensor:
+    def _rep_conv(self, x: Tensor, key: str, out: int, *, stride: int = 1, activation: Activation | None) -> Tensor:
         return self.rep_conv(
             x,
             key,

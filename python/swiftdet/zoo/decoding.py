@@ -42,9 +42,7 @@ class CellGrids:
         full = [graph.node("Expand", [axis, size], f"{axis}/full") for axis in (x, y)]
         pair = [graph.node("Unsqueeze", [axis, self._axes(0)], f"{axis}/plane") for axis in full]
         stacked = graph.node("Concat", pair, f"{name}/stacked", axis=0)
-        return graph.node(
-            "Reshape", [stacked, graph.constant("grid.shape", [1, 2, -1], np.int64)], name
-        )
+        return graph.node("Reshape", [stacked, graph.constant("grid.shape", [1, 2, -1], np.int64)], name)
 
     def _range(self, length: str) -> str:
         """0, 1, ... as float32 [length]; `length` is int64 [1]."""

@@ -170,15 +170,15 @@ class _Writer:
         kernel, key = (layer.kernel, layer.kernel.key) if isinstance(layer, Conv) else (layer.dense, layer.merged)
         weight, bias = folding.fold(layer, self._state)
         inputs = [layer.source, *self._weights(key, weight, bias)]
-        self._convolution(inputs, output, kernel.size, layer.stride, kernel.groups)
+        self._convolution(inputs, output, kernel.size, layer.stride, groups=kernel.groups)
 
     def _kernel(self, kernel: Kernel, source: str, stride: int, output: str) -> str:
         """A convolution and its batch norm, or its bias."""
         weight = self._graph.constant(f"{kernel.key}.weight", self._state[f"{kernel.key}.weight"])
         if is_folded(kernel, self._state.keys()):
             bias = self._graph.constant(f"{kernel.key}.bias", self._state[f"{kernel.key}.bias"])
-            return self._convolution([source, weight, bias], output, kernel.size, stride, kernel.groups)
-        raw = self._convolution([source, weight], f"{output}/conv", kernel.size, stride, kernel.groups)
+            return self._convolution([source, weight, bias], output, kernel.size, stride, groups=kernel.groups)
+        raw = self._convolution([source, weight], f"{output}/conv", kernel.size, stride, groups=kernel.groups)
         leaves = ("weight", "bias", "running_mean", "running_var")
         norm = [self._graph.constant(f"{kernel.norm}.{leaf}", self._state[f"{kernel.norm}.{leaf}"]) for leaf in leaves]
         return self._graph.node("BatchNormalization", [raw, *norm], output, epsilon=BN_EPSILON)
@@ -187,7 +187,7 @@ class _Writer:
         return self._graph.constant(f"{key}.weight", weight), self._graph.constant(f"{key}.bias", bias)
 
     def _convolution(
-        self, inputs: Sequence[str], output: str, size: int, stride: int, groups: int, padding: int | None = None
+        self, inputs: Sequence[str], output: str, size: int, stride: int, *, groups: int = 1, padding: int | None = None
     ) -> str:
         pad = size // 2 if padding is None else padding
         return self._graph.node(
@@ -219,9 +219,7 @@ class _Writer:
 
     def _pool(self, source: str, output: str, size: int, stride: int) -> None:
         pads = [size // 2 if stride == 1 else 0] * 4
-        self._graph.node(
-            "MaxPool", [source], output, kernel_shape=[size, size], strides=[stride, stride], pads=pads
-        )
+        self._graph.node("MaxPool", [source], output, kernel_shape=[size, size], strides=[stride, stride], pads=pads)
 
     def _space_to_depth(self, layer: SpaceToDepth) -> None:
         graph = self._graph
@@ -249,7 +247,7 @@ class _DeployWriter(_Writer):
         if layer.source in self._pixels:
             weight, bias = folding.fold(layer, self._state)
             weights = self._weights(layer.kernel.key, folding.pixels_before_stem(weight), bias)
-            self._convolution([self._pixels[layer.source], *weights], linear, 6, 2, 1, padding=2)
+            self._convolution([self._pixels[layer.source], *weights], linear, 6, 2, padding=2)
         else:
             self._one_conv(layer, linear)
         self._activate(linear, layer.activation, layer.output)

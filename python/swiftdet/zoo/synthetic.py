@@ -1,7 +1,7 @@
 """Made-up weights: the right shapes and well-behaved numbers, for timing a network whose weights one does not have.
 
 Kernels have zero mean and a gain that lets a signal fade slowly, while the terms of the batch norms keep feeding new
-ones in: activations stay of order one at any depth, in every variant, for any image.
+ones in: activations stay of order one at any depth, in every variant, and still depend on the image.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swiftdet.zoo.network import Conv, Network, RepConv
+from swiftdet.zoo.network import Activation, Conv, Network, RepConv
 from swiftdet.zoo.parameters import Shape, required
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_GAIN = 1.15
+# Of a kernel, by what follows it: an activation halves the signal or more; a linear kernel ends a residual branch.
+_GAIN: dict[Activation | None, float] = {"silu": 1.4, "relu": 1.2, "leaky": 1.2, None: 0.7}
 _BETA = 0.4
 _GAMMA_OF_BRANCH = 0.4
-_HEAD_GAIN = 0.3
 _RARE = -4.6
 """Logit of 1 %: next to nothing is found, as on an empty scene."""
 
@@ -40,9 +40,9 @@ def state(network: Network, *, input_range: float) -> dict[str, npt.NDArray[np.f
         if isinstance(layer, RepConv):  # two branches are summed; together they should be no louder than one
             for kernel in (layer.dense, layer.pointwise):
                 values[f"{kernel.norm}.weight"] *= np.float32(_GAMMA_OF_BRANCH)
-        elif isinstance(layer, Conv) and layer.kernel.norm is None:
-            values[f"{layer.kernel.key}.weight"] *= np.float32(_HEAD_GAIN)
-            if layer.scaled_after is None:
+        elif isinstance(layer, Conv):
+            values[f"{layer.kernel.key}.weight"] *= np.float32(_GAIN[layer.activation])
+            if layer.kernel.norm is None and layer.scaled_after is None:
                 values[f"{layer.kernel.key}.bias"] += np.float32(_RARE)
     return values
 
@@ -51,7 +51,7 @@ def _fill(key: str, shape: Shape) -> npt.NDArray[np.float32]:
     """Uniform numbers that depend on the key alone."""
     leaf = key.rsplit(".", 1)[-1]
     if leaf == "weight" and len(shape) == 4:
-        high = _GAIN * math.sqrt(3.0 / math.prod(shape[1:]))
+        high = math.sqrt(3.0 / math.prod(shape[1:]))
         low = -high
     elif leaf in {"weight", "running_var", "scale"}:
         low, high = 0.8, 1.2

@@ -231,7 +231,7 @@ _X = Architecture(
 )
 
 
-def _p6(width: int, *, chain: int, down: type[Conv] | type[DownC] = DownC, twin: bool = False) -> Architecture:
+def _p6(width: int, *, chain: int, down: type[Conv | DownC] = DownC, twin: bool = False) -> Architecture:
     """The four-level variants: one plan, `width` channels at stride 4 and 2, 4, 6, 8 times that below it."""
 
     def half(out: int) -> Block:
@@ -306,19 +306,21 @@ def is_fused(keys: Collection[str]) -> bool:
 
 
 def anchors_in(state: State, architecture: Architecture, head: int) -> Anchors | None:
-    """The anchors that a checkpoint holds, in px; None where it holds none of a plausible shape.
+    """The anchors that a checkpoint holds, in px; None where it holds none, or none of a plausible shape.
 
     `anchor_grid` is in px, `anchors` in cells of its level. Custom training chooses its own.
     """
     levels = len(architecture.head)
-    if (grid := state.get(f"model.{head}.anchor_grid")) is not None:
-        factor = 1
-    elif (grid := state.get(f"model.{head}.anchors")) is not None and grid.ndim == 3 and grid.shape[0] == levels:
-        factor = np.reshape(architecture.strides, (levels, 1, 1))
+    if (stored := state.get(f"model.{head}.anchor_grid")) is not None:
+        strides: Sequence[int] = (1,) * levels
+    elif (stored := state.get(f"model.{head}.anchors")) is not None:
+        strides = architecture.strides
     else:
         return None
-    px = np.asarray(grid, dtype=np.float64) * factor
-    if px.size == 0 or px.size % (2 * levels) or not (np.isfinite(px).all() and (px > 0).all()):
+    if stored.size == 0 or stored.size % (2 * levels):
+        return None
+    px = np.asarray(stored, dtype=np.float64).reshape(levels, -1, 2) * np.reshape(strides, (levels, 1, 1))
+    if not (np.isfinite(px).all() and (px > 0).all()):
         return None
     return tuple((float(width), float(height)) for width, height in px.reshape(-1, 2))
 
@@ -394,7 +396,7 @@ class _Layers:
         self._net = net
         self._activation = activation
 
-    def add(self, block: Block, x: Tensor, labelled: dict[str, Tensor]) -> Tensor:  # noqa: C901, PLR0912 - a table
+    def add(self, block: Block, x: Tensor, labelled: dict[str, Tensor]) -> Tensor:
         if isinstance(block, Conv):
             return self.conv(x, block.out, block.size, block.stride)
         if isinstance(block, ReOrg):
@@ -434,9 +436,7 @@ class _Layers:
         return f"model.{self.count - 1}"
 
     def _conv_at(self, key: str, x: Tensor, out: int, size: int, stride: int = 1) -> Tensor:
-        return self._net.conv(
-            x, f"{key}.conv", out, size, stride=stride, norm=f"{key}.bn", activation=self._activation
-        )
+        return self._net.conv(x, f"{key}.conv", out, size, stride=stride, norm=f"{key}.bn", activation=self._activation)
 
     def _concat(self, sources: Sequence[Tensor]) -> Tensor:
         return self._net.concat(sources, self._next())
