@@ -215,11 +215,14 @@ class _Writer:
         self._activate(linear, layer.activation, layer.output)
 
     def _max_pool(self, layer: MaxPool) -> None:
-        self._pool(layer.source, layer.output, layer.size, layer.stride)
-
-    def _pool(self, source: str, output: str, size: int, stride: int) -> None:
-        pads = [size // 2 if stride == 1 else 0] * 4
-        self._graph.node("MaxPool", [source], output, kernel_shape=[size, size], strides=[stride, stride], pads=pads)
+        self._graph.node(
+            "MaxPool",
+            [layer.source],
+            layer.output,
+            kernel_shape=[layer.size, layer.size],
+            strides=[layer.stride, layer.stride],
+            pads=[layer.size // 2 if layer.stride == 1 else 0] * 4,
+        )
 
     def _space_to_depth(self, layer: SpaceToDepth) -> None:
         graph = self._graph
@@ -240,7 +243,6 @@ class _DeployWriter(_Writer):
     def __init__(self, state: State, graph: Graph) -> None:
         super().__init__(state, graph)
         self._pixels: dict[str, str] = {}  # output of a SpaceToDepth not written -> its source
-        self._pools: dict[tuple[str, int], str] = {}  # (source, size) -> output, of stride 1
 
     def _conv(self, layer: Conv) -> None:
         linear = layer.output if layer.activation is None else f"{layer.output}/linear"
@@ -256,15 +258,6 @@ class _DeployWriter(_Writer):
         linear = layer.output if layer.activation is None else f"{layer.output}/linear"
         self._one_conv(layer, linear)
         self._activate(linear, layer.activation, layer.output)
-
-    def _max_pool(self, layer: MaxPool) -> None:
-        """A pool of 9 is a pool of 5 on a pool of 5: the same maximum from 50 values instead of 81."""
-        source, size = layer.source, layer.size
-        if layer.stride == 1:
-            self._pools[source, size] = layer.output
-            if (source, size - 4) in self._pools:
-                source, size = self._pools[source, size - 4], 5
-        self._pool(source, layer.output, size, layer.stride)
 
     def _space_to_depth(self, layer: SpaceToDepth) -> None:
         """Both families have it on the image, before one 3x3 convolution; that reads the pixels itself."""
