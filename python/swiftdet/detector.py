@@ -9,8 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from swiftdet import _core, checks, engines, images, model, sources
+from swiftdet import _core, checks, engines, images, sources
 from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType
+from swiftdet.model import load as load_model
 from swiftdet.results import Detections
 
 if TYPE_CHECKING:
@@ -40,15 +41,16 @@ class _CallOptions:
 
 
 class Detector:
-    """A detector made from a model file.
+    """A detector made from a model file, or from the name of an official network and its weights.
 
     The object is immutable and safe to share between any number of threads: every call brings its own options,
     works in a session of its own, and releases the GIL. Results do not depend on the thread, on other calls, or on
     the other images of a batch.
 
     Args:
-        model: path of an `.onnx` export or an OpenVINO `.xml`.
-        weights: reserved for zoo names; an export carries its weights.
+        model: path of an `.onnx` export, an OpenVINO `.xml`, or a checkpoint (`.pt`, `.pth`, `.safetensors`) of YOLOv7
+            or DAMO-YOLO; or a name of `swiftdet.zoo.names()`.
+        weights: with a name: the checkpoint, or "synthetic" for made-up weights, fit for measuring latency alone.
         family: "yolov7", "damo-yolo" or "ultralytics", where a file does not say or says it wrong.
         device: "auto" or "cpu". "cuda" raises `BackendUnavailable` until the TensorRT engine is there: nothing falls
             back silently.
@@ -101,7 +103,7 @@ class Detector:
         trust_plan: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        loaded = _load(model, weights=weights, family=family, imgsz=imgsz)
+        loaded = load_model(model, weights=weights, family=family, imgsz=imgsz)
         checks.whole("max_batch", max_batch)
         checks.switch("trust_plan", trust_plan)
         self._sessions = 0 if sessions is None else checks.whole("sessions", sessions)
@@ -344,21 +346,6 @@ class Detector:
             more = ", ..." if len(self._names) > 8 else ""
             raise InvalidArgument(f"classes: this model has no class {wanted!r:.60}; it has: {some}{more}")
         return int(class_id)
-
-
-def _load(
-    path: str | os.PathLike[str],
-    *,
-    weights: str | os.PathLike[str] | None,
-    family: str | None,
-    imgsz: int | tuple[int, int] | None,
-) -> model.LoadedModel:
-    if weights is not None:
-        raise InvalidArgument(
-            f"weights: expected none, got {weights!r:.60}: an export carries its weights, and this version builds no "
-            f"network from a name; give the path of an export as model instead of {path!r:.60}"
-        )
-    return model.load(path, family=family, imgsz=imgsz)
 
 
 def _cache_dir(given: str | os.PathLike[str] | None) -> Path | None:

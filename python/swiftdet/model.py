@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -14,7 +15,8 @@ from swiftdet import checks
 from swiftdet.engines.signature import Signature
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError
 from swiftdet.recognition import Evidence, check_outputs, recognise
-from swiftdet.spec import FAMILIES, MAX_SIDE, ModelSpec
+from swiftdet.spec import FAMILIES, MAX_SIDE, METADATA_KEY, ModelSpec
+from swiftdet.zoo import weights as zoo_weights
 
 if TYPE_CHECKING:
     from swiftdet.model_files.model_file import ModelFile
@@ -31,12 +33,7 @@ class Inspect(Protocol):
 
 
 _ZOO_NAME = re.compile(r"(?:demo-)?(?:yolov7|damo-yolo)(?:l|x|-[a-z0-9-]+)?")
-_CHECKPOINTS = {".pt", ".pth", ".safetensors"}
 _PLANS = {".engine", ".plan", ".trt"}
-_EXPORT_HELP = (
-    "YOLOv7: `python export.py --weights W.pt --grid`; DAMO-YOLO: `python tools/converter.py -f CONFIG -c W.pth`; "
-    "Ultralytics: `yolo export model=W.pt format=onnx`"
-)
 _DEFAULT_SIDE = 640
 _DEFAULT_SIDE_P6 = 1280
 
@@ -49,11 +46,12 @@ class LoadedModel:
         spec: what it detects, and how its input and outputs are to be read.
         model: ONNX or OpenVINO XML, as read or with a suppression cut away.
         weights: content of the `.bin` of an OpenVINO IR, else empty.
-        path: as given.
+        path: as given; of the checkpoint where the network is built; the variant's name for made-up weights.
         sha256: hex digest of everything that was read, for provenance and cache keys.
         input_shape: (N, 3, H, W) to compile for; N = 1 unless the file's batch is fixed.
         dynamic_batch: N is free.
         dynamic_size: H or W is free.
+        variant: of the zoo, where the network was built from its description.
     """
 
     spec: ModelSpec
@@ -64,21 +62,25 @@ class LoadedModel:
     input_shape: Shape4
     dynamic_batch: bool
     dynamic_size: bool
+    variant: str | None = None
 
 
 def load(
     path: str | os.PathLike[str],
     *,
+    weights: str | os.PathLike[str] | None = None,
     family: str | None = None,
     imgsz: int | tuple[int, int] | None = None,
     inspect: Inspect | None = None,
 ) -> LoadedModel:
     """Reads a detector and recognises what it holds.
 
-    Executes nothing from the file and opens nothing outside its folder. Safe from several threads.
+    Executes nothing in the file and opens nothing outside its folder. Safe from several threads.
 
     Args:
-        path: an `.onnx` file, an OpenVINO `.xml` with its `.bin` beside it, or a folder with one such pair.
+        path: an `.onnx` file, an OpenVINO `.xml` with its `.bin` beside it, or a folder with one such pair; a
+            checkpoint (`.pt`, `.pth`, `.safetensors`) of a variant of the zoo; or the name of one.
+        weights: with a name: a checkpoint, or "synthetic" for made-up weights, fit for latency alone.
         family: "yolov7", "damo-yolo" or "ultralytics" where the file does not tell; "yolov7-tiny" also settles the
             anchors of raw maps.
         imgsz: side or (height, width) px of the input where the file leaves it open; else it must agree with the file.
@@ -87,14 +89,22 @@ def load(
     Raises:
         ModelError: the file is missing, damaged, unsafe, not a detector, ambiguous, or contradicts its description.
         BackendUnavailable: a TensorRT engine.
-        InvalidArgument: an unknown family, or an `imgsz` that the model cannot take.
+        InvalidArgument: an unknown family, an `imgsz` that the model cannot take, or weights for a file that has
+            its own.
         InvalidType: a `path` that is none, an `imgsz` that is no integer or pair.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise InvalidType(f"model: expected a path or a name, got {path!r:.60}")
-    path = Path(path)
     asked_size = checks.network_size(imgsz)
     asked_family, variant = _parse_family(family)
+    if zoo_weights.is_zoo_model(path):
+        return _build(zoo_weights.find(path, weights), asked_family, asked_size)
+    if weights is not None:
+        raise InvalidArgument(
+            f"weights: {os.fspath(path)!r} is no name of the zoo (`swiftdet models` lists them), and an export carries "
+            "its weights"
+        )
+    path = Path(path)
     file, cut = _read(path)
     size_given = asked_size or (file.metadata.spec.imgsz if file.metadata.spec else file.metadata.imgsz)
     shape = _input_shape(file, asked_size, size_given or (_DEFAULT_SIDE, _DEFAULT_SIDE))
@@ -133,6 +143,31 @@ def load(
     )
 
 
+def _build(weights: zoo_weights.Weights, family: str | None, imgsz: tuple[int, int] | None) -> LoadedModel:
+    """A variant of the zoo, its size left open so that any may be asked for later."""
+    variant = weights.variant
+    if family not in {None, variant.family}:
+        raise ModelError(f"family {family!r} was asked for, but {variant.name} is {variant.family!r}")
+    proto = weights.build(imgsz="dynamic")
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    spec = ModelSpec.from_json(metadata[METADATA_KEY])
+    if imgsz is not None:
+        _check_multiple(imgsz, spec.stride)
+        spec = dataclasses.replace(spec, imgsz=imgsz)
+    model = proto.SerializeToString()
+    return LoadedModel(
+        spec=spec,
+        model=model,
+        weights=b"",
+        path=weights.path or Path(variant.name),
+        sha256=weights.sha256 or hashlib.sha256(model).hexdigest(),
+        input_shape=(1, 3, *spec.imgsz),
+        dynamic_batch=True,
+        dynamic_size=True,
+        variant=variant.name,
+    )
+
+
 def describe(loaded: LoadedModel) -> dict[str, Any]:
     """What `swiftdet models FILE --json` prints: only JSON types, `spec` as in the metadata of our own files."""
     return {
@@ -144,6 +179,7 @@ def describe(loaded: LoadedModel) -> dict[str, Any]:
         "dynamic_batch": loaded.dynamic_batch,
         "dynamic_size": loaded.dynamic_size,
         "family": loaded.spec.family,
+        "variant": loaded.variant,
         "layout": loaded.spec.head.layout,
         "num_classes": loaded.spec.head.num_classes,
         "source": loaded.spec.source,
@@ -178,15 +214,8 @@ def _read_by_suffix(path: Path) -> tuple[ModelFile, NmsCut | None]:
         raise BackendUnavailable(
             f"model {path}: this version has no TensorRT engine; give it the ONNX file that the plan was built from"
         )
-    if suffix in _CHECKPOINTS:
-        raise ModelError(
-            f"model {path}: a checkpoint; this version reads exports (.onnx, OpenVINO .xml). Export it: {_EXPORT_HELP}"
-        )
     if _ZOO_NAME.fullmatch(str(path)) and not path.exists():
-        raise ModelError(
-            f"model {str(path)!r}: a name without weights; this version reads exports (.onnx, OpenVINO .xml). "
-            f"Make one with the official tools: {_EXPORT_HELP}"
-        )
+        raise ModelError(f"model {str(path)!r}: no such file, and no name of the zoo (`swiftdet models` lists them)")
     if not path.exists():
         raise ModelError(f"model {path}: no such file")
     if path.is_dir():

@@ -59,6 +59,12 @@ def older_openvino() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tensorrt_rtx() -> tuple[Path, Path]:
+    """Folders of the libraries and of the Python bindings of NVIDIA's TensorRT for RTX, which builds without a GPU."""
+    return _fetched(real_inputs.TENSORRT_RTX), _fetched(real_inputs.TENSORRT_RTX_BINDINGS)
+
+
+@pytest.fixture(scope="session")
 def run_python() -> Callable[..., str]:
     """Runs a snippet in a new interpreter: `run_python(code, SWIFTDET_FORCE_ISA="scalar")` returns its stdout."""
 

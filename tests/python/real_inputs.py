@@ -67,6 +67,9 @@ ASTRONAUT = Wheel(
 )
 OLDER_OPENVINO = Wheel("openvino==2025.0.0", "openvino/libs", {}, python="3.11")
 
+TENSORRT_RTX = Wheel("tensorrt-rtx-cu13-libs==1.7.1.116", "tensorrt_rtx_libs", {})
+TENSORRT_RTX_BINDINGS = Wheel("tensorrt-rtx-cu13-bindings==1.7.1.116", "tensorrt_rtx_bindings", {})
+
 
 def cache_folder() -> Path:
     """Where fetched files are kept."""

@@ -85,8 +85,13 @@ def test_unknown_options_are_refused(engine, option, value):
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "fp16", "bf16"])
-def test_openvino_takes_each_precision(precision):
-    got = engines.compile(conv_model(), precision=precision).infer(images())
+def test_openvino_takes_each_precision_that_the_processor_has(precision):
+    try:
+        backend = engines.compile(conv_model(), precision=precision)
+    except BackendUnavailable:
+        assert precision in ("fp16", "bf16")
+        return
+    got = backend.infer(images())
     tolerance = 1e-5 if precision in ("auto", "fp32") else 2e-2
     np.testing.assert_allclose(got[0], reference(conv_model(), images())[0], rtol=tolerance, atol=tolerance)
 

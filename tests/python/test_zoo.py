@@ -11,7 +11,7 @@ ALL = [zoo.info(name) for name in zoo.names()]
 
 def test_names():
     assert zoo.names() == [
-        *("yolov7-tiny", "yolov7", "yolov7x", "yolov7-w6", "yolov7-e6", "yolov7-d6", "yolov7-e6e"),
+        *("yolov7-tiny", "yolov7-tiny-silu", "yolov7", "yolov7x", "yolov7-w6", "yolov7-e6", "yolov7-d6", "yolov7-e6e"),
         *("damo-yolo-t", "damo-yolo-s", "damo-yolo-m", "damo-yolo-l"),
         *("damo-yolo-ns", "damo-yolo-nm", "damo-yolo-nl", "damo-yolo-n"),
     ]
@@ -27,7 +27,7 @@ def test_unknown_names_the_nearest():
         zoo.info("YOLOv7")
     with pytest.raises(InvalidArgument, match="damo-yolo-s"):
         zoo.info("damoyolo-s")
-    with pytest.raises(InvalidArgument, match="yolov7-tiny, yolov7,"):
+    with pytest.raises(InvalidArgument, match="yolov7-tiny, yolov7-tiny-silu,"):
         zoo.info("resnet")
 
 

@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | models | doctor`."""
+"""The command line: `swiftdet predict | export | models | doctor`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from swiftdet.cli.arguments import rewrite_key_values
 
 # Under other names: the functions must not hide the modules that they come from.
 from swiftdet.cli.doctor import doctor as _doctor
+from swiftdet.cli.export import export as _export
 from swiftdet.cli.models import models as _models
 from swiftdet.cli.predict import predict as _predict
 
@@ -31,7 +32,12 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_VERBS: dict[str, Callable[..., None]] = {"predict": _predict, "models": _models, "doctor": _doctor}
+_VERBS: dict[str, Callable[..., None]] = {
+    "predict": _predict,
+    "export": _export,
+    "models": _models,
+    "doctor": _doctor,
+}
 for _name, _function in _VERBS.items():
     _app.command(_name)(_function)
 

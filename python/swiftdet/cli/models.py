@@ -18,6 +18,7 @@ from swiftdet.errors import ModelError
 READABLE = {
     ".onnx": "ONNX export of YOLOv7, DAMO-YOLO or an Ultralytics model",
     ".xml": "OpenVINO IR of such an export, with its .bin beside it",
+    ".pt": "checkpoint of YOLOv7 or DAMO-YOLO; also .pth and .safetensors",
 }
 """Model files that this version reads, by suffix."""
 

@@ -51,7 +51,9 @@ def predict(
     ],
     *,
     model: Annotated[str, typer.Option("--model", "-m", help="Model file (.onnx, .xml) or the name of a variant.")],
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint for a named variant.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint for a named variant, or 'synthetic' to measure latency.")
+    ] = None,
     family: Annotated[
         str | None, typer.Option(help="yolov7, damo-yolo or ultralytics, if the file leaves it open.")
     ] = None,

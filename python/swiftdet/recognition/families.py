@@ -21,7 +21,7 @@ class _Family:
 
 # Sources: detect.py of YOLOv7 (conf 0.25, IoU 0.45, 300 boxes); DAMO-YOLO's configuration (IoU 0.7, 500 boxes; its
 # confidence of 0.05 is for evaluation, 0.25 serves a user); predict defaults of Ultralytics.
-_FAMILIES = {
+FAMILY_DEFAULTS = {
     "yolov7": _Family(Preprocess(), iou=0.45, max_det=300),
     "damo-yolo": _Family(Preprocess(mode="stretch", pad_value=0, divisor=1.0), iou=0.7, max_det=500),
     "ultralytics": _Family(Preprocess(), iou=0.7, max_det=300),
@@ -51,7 +51,7 @@ def make_spec(evidence: Evidence, family: str, head: Head, *, stride: int, becau
             "the graph divides its input by 255 itself (an export with built-in pre-processing)",
             "export it without that (DAMO-YOLO: without --with-preprocess)",
         )
-    defaults = _FAMILIES[family]
+    defaults = FAMILY_DEFAULTS[family]
     return ModelSpec(
         family=family,
         names=names,

@@ -1,7 +1,8 @@
 """Facts about the official variants of YOLOv7 and DAMO-YOLO, with where each figure comes from.
 
 Parameters and GFLOPs are counted by us on the deploy form of each network (branches merged, batch norms folded,
-80 classes), in one way for both families: GFLOPs are two per multiply-accumulate of a convolution, nothing else.
+80 classes), in one way for both families: parameters are the convolutions' weights and biases, and DAMO-YOLO's three
+level scales (which our graphs have folded in); GFLOPs are two per multiply-accumulate of a convolution, nothing else.
 What the projects publish stands beside them, with a note where the two do not describe the same network.
 """
 
@@ -77,14 +78,18 @@ class VariantInfo:
     note: str = ""
 
 
-def _paper_val(ap: float) -> PublishedAP:
+def _paper(split: Split, ap: float) -> PublishedAP:
     return PublishedAP(
-        split="val2017",
+        split=split,
         ap=ap,
         protocol=_YOLOV7_PROTOCOL,
         source=_YOLOV7_PAPER,
-        note="the table gives test-dev before val; the README publishes the test-dev figure alone",
+        note="the table gives test-dev before val; the README publishes test-dev figures alone",
     )
+
+
+def _paper_val(ap: float) -> PublishedAP:
+    return _paper("val2017", ap)
 
 
 def _test_dev(ap: float, ap50: float, ap75: float) -> PublishedAP:
@@ -125,6 +130,18 @@ VARIANTS: tuple[VariantInfo, ...] = (
             "the released weights use LeakyReLU; the paper's 38.7 AP belongs to YOLOv7-tiny-SiLU, "
             "and its authors publish no AP of the released file"
         ),
+    ),
+    VariantInfo(
+        name="yolov7-tiny-silu",
+        title="YOLOv7-tiny-SiLU",
+        family="yolov7",
+        imgsz=(640, 640),
+        params=6_219_709,
+        gflops=13.70,
+        published_params_m=6.2,
+        published_gflops=13.8,
+        accuracy=(_paper_val(38.7), _paper("test-dev2017", 38.7)),
+        note="the paper's tiny model; its authors release no weights of it",
     ),
     VariantInfo(
         name="yolov7",
