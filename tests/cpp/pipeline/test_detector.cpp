@@ -115,6 +115,29 @@ TEST_CASE("a head that names an output the network lacks is a model error") {
   CHECK_THROWS_AS(Detector{config}, ModelError);
 }
 
+TEST_CASE("a head that does not fit the network is refused before the first call") {
+  Detector::Config config = config_for(std::make_shared<FakeBackend>());
+  config.head.num_classes = 80;
+  CHECK_THROWS_WITH_AS(Detector{config},
+                       "head of layout 'rows': output 'output': expected [N, P, 84], got [?, 2, 5]; the description "
+                       "does not fit this network",
+                       ModelError);
+  config.head.num_classes = 0;
+  CHECK_THROWS_AS(Detector{config}, ModelError);
+}
+
+TEST_CASE("an output of unknown rank is looked at when it is there") {
+  const auto backend = std::make_shared<FakeBackend>();
+  backend->hide_output_rank();
+  CHECK(detect_one(Detector(config_for(backend)), Picture(32, 64, 250)).size() == 1);
+  Detector::Config config = config_for(backend);
+  config.head.num_classes = 80;
+  const Detector misfit(config);
+  CHECK_THROWS_AS((void)detect_one(misfit, Picture(32, 64, 250)), ModelError);
+  config.head.num_classes = 0;
+  CHECK_THROWS_AS(Detector{config}, ModelError);
+}
+
 TEST_CASE("per-call sizes get sessions of their own, within the limit") {
   auto backend = std::make_shared<FakeBackend>();
   const Detector detector(config_for(backend));
