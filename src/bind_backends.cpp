@@ -48,11 +48,11 @@ std::span<const std::byte> as_span(const py::bytes& bytes) {
 }
 
 // Typed, so that the generated stub says what is inside.
-using PythonPort = std::pair<std::string, py::typing::Tuple<int, py::ellipsis>>;
+using PythonPort = std::pair<py::str, py::typing::Tuple<int, py::ellipsis>>;
 using PythonArrays = py::typing::List<py::array_t<float>>;
 
 PythonPort as_python(const Port& port) {
-  return {port.name, py::typing::Tuple<int, py::ellipsis>(as_tuple(port.shape))};
+  return {as_text(port.name), py::typing::Tuple<int, py::ellipsis>(as_tuple(port.shape))};
 }
 
 std::vector<PythonPort> as_python(const std::vector<Port>& ports) {
@@ -176,7 +176,7 @@ std::pair<std::vector<PythonPort>, std::vector<PythonPort>> inspect(openvino::Ru
   const auto weight_bytes = as_span(weights);
   openvino::Signature signature;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     signature = runtime.inspect(model_bytes, weight_bytes, shape);
   }
   return {as_python(signature.inputs), as_python(signature.outputs)};
@@ -188,7 +188,7 @@ void translate_python_engine_error(std::exception_ptr pending) {  // NOLINT(perf
     if (pending) std::rethrow_exception(pending);
   } catch (const PythonEngineError& e) {
     const py::object type = py::module_::import("swiftdet.errors").attr("BackendError");
-    const py::object error = type(e.what());
+    const py::object error = type(as_text(e.what()));
     PyException_SetCause(error.ptr(), e.cause().inc_ref().ptr());  // takes over that reference
     PyErr_SetObject(type.ptr(), error.ptr());
   }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,13 @@
 namespace swiftdet::python {
 
 namespace py = pybind11;
+
+/// Text that may quote bytes of a file, such as the names inside a model: what is not UTF-8 is replaced.
+inline py::str as_text(std::string_view text) {
+  PyObject* const decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<py::ssize_t>(text.size()), "replace");
+  if (decoded == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::str>(decoded);
+}
 
 /// "float64 [480, 640]": what came, for messages.
 inline std::string describe(const py::array& array) {

@@ -27,6 +27,15 @@ std::shared_ptr<py::object> share(py::object object) {
 std::string type_name(const py::handle& object) { return Py_TYPE(object.ptr())->tp_name; }
 
 /// (name, shape) as engines give it: dimensions are int, open ones -1, None or a name.
+/// str(raised), also where that fails or holds what UTF-8 cannot express.
+std::string words_of(const py::handle& raised) {
+  try {
+    return py::str(raised).attr("encode")("utf-8", "backslashreplace").cast<std::string>();
+  } catch (const py::error_already_set&) {
+    return "(it has no message: its __str__ raised)";
+  }
+}
+
 Port as_port(const py::handle& item, const std::string& where) {
   const auto refuse = [&](const std::string& expected) {
     return InvalidType("engine." + where + ": expected " + expected + ", got " + py::repr(item).cast<std::string>());
@@ -216,8 +225,7 @@ std::unique_ptr<BackendSession> PythonBackend::create_session(const Shape& shape
 }  // namespace
 
 PythonEngineError::PythonEngineError(const py::error_already_set& raised)
-    : BackendError("engine.run raised " + type_name(raised.value()) + ": " +
-                   py::str(raised.value()).cast<std::string>()),
+    : BackendError("engine.run raised " + type_name(raised.value()) + ": " + words_of(raised.value())),
       cause_(share(raised.value())) {
   // Before Python 3.12 an exception in flight and its traceback are two objects.
   if (raised.trace()) PyException_SetTraceback(cause_->ptr(), raised.trace().ptr());

@@ -386,3 +386,37 @@ def test_a_python_engine_refuses_shapes_that_do_not_fit():
             backend.create_session(shape)
     assert backend.create_session((1, 3, 2, 9)).input.shape == (1, 3, 2, 9)
     assert backend.infer(images((1, 3, 2, 7)))[0].shape == (1, 3, 2, 7)
+
+
+# --- errors that are hard to put into words -------------------------------------------------------
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [(OSError("no file \udcff"), r"OSError: no file \\udcff"), (MuteError(), "MuteError: .*no message")],
+    ids=["surrogate", "str raises"],
+)
+def test_an_error_without_plain_words_is_still_the_cause(raised, words):
+    class Failing(Doubler):
+        def run(self, _inputs):
+            raise raised
+
+    with pytest.raises(BackendError, match=words) as caught:
+        _core.python_backend(Failing()).infer(ramp())
+    assert caught.value.__cause__ is raised
+
+
+def test_names_that_are_not_utf8_are_shown_and_not_raised():
+    model = make_model([helper.make_node("Relu", ["images"], ["feXXures"])], ["feXXures"])
+    outputs = engines.inspect(model.replace(b"feXXures", b"fe\xff\xfeures")).outputs
+    assert [port.name for port in outputs] == ["fe\ufffd\ufffdures"]
+    tensor = TensorProto(name="weXXhts", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="elsewhere.bin")
+    model = make_model([helper.make_node("Mul", ["images", "weXXhts"], ["out"])], ["out"], initializers=[tensor])
+    with pytest.raises(ModelError, match="we\ufffd\ufffdhts"):
+        engines.inspect(model.replace(b"weXXhts", b"we\xff\xfehts"))
