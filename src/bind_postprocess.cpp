@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "convert.hpp"
+#include "gil.hpp"
 #include "register.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/decode.hpp"
@@ -103,7 +104,7 @@ DecodedArrays decode(const std::vector<py::array>& outputs, const ops::HeadSpec&
   std::vector<float> boxes;
   ops::Candidates candidates;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     ops::Decoder decoder(head);
     decoder.run(views, image, {conf, multi_label, classes, max_candidates}, candidates);
     boxes.reserve(4 * candidates.size());
@@ -123,7 +124,7 @@ py::array_t<std::int64_t> nms(const py::array& boxes, const py::array& scores, c
   const auto class_values = as_span<std::int32_t>(classes, "classes", "int32", 0);
   std::vector<std::int64_t> keep;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     keep = ops::nms(box_values, score_values, class_values, {iou_threshold, class_agnostic, max_det});
   }
   const auto count = static_cast<py::ssize_t>(keep.size());

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "convert.hpp"
+#include "gil.hpp"
 #include "ops/image_checks.hpp"
 #include "register.hpp"
 #include "swiftdet/ops/letterbox.hpp"
@@ -81,7 +82,7 @@ py::array resize(const py::array& image, const std::pair<int, int>& size, const 
   const MutableImageView target{result.mutable_data(), target_size, source.channels,
                                 static_cast<std::ptrdiff_t>(target_size.width) * source.channels};
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     ops::resize(source, target, method);
   }
   return result;
@@ -115,7 +116,7 @@ std::pair<py::array, ops::LetterboxMeta> letterbox_into(const ImageView& source,
   T* const values = tensor.mutable_data();
   ops::LetterboxMeta meta;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     // The tables and row buffers of the last sizes, for the next call of this thread.
     thread_local ops::Letterbox letterbox;
     meta = letterbox.run(source, order, preprocess, size, values);

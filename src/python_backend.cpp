@@ -11,6 +11,7 @@
 #include "backends/session_shape.hpp"
 #include "base/aligned_buffer.hpp"
 #include "convert.hpp"
+#include "gil.hpp"
 
 namespace swiftdet::python {
 namespace {
@@ -19,7 +20,7 @@ namespace {
 std::shared_ptr<py::object> share(py::object object) {
   return {new py::object(std::move(object)), [](py::object* owned) noexcept {
             if (Py_IsInitialized() == 0) return;  // the interpreter is gone, and the object with it
-            const py::gil_scoped_acquire gil;
+            const GilAcquired gil;
             delete owned;
           }};
 }
@@ -125,7 +126,7 @@ class PythonSession final : public BackendSession {
   PythonSession(std::shared_ptr<const PythonBackend> backend, const Shape& shape)
       : backend_(std::move(backend)), input_(std::make_shared<AlignedBuffer>(shape)) {
     views_.resize(backend_->outputs().size());
-    const py::gil_scoped_acquire gil;
+    const GilAcquired gil;
     python_.emplace();
     // The array owns a share of the buffer, so an engine may keep it beyond the session.
     const py::capsule owner(new std::shared_ptr<AlignedBuffer>(input_),
@@ -141,7 +142,7 @@ class PythonSession final : public BackendSession {
       static_cast<void>(new std::optional<Objects>(std::move(python_)));  // not ours to free any more
       return;
     }
-    const py::gil_scoped_acquire gil;
+    const GilAcquired gil;
     python_.reset();
   }
   PythonSession(const PythonSession&) = delete;
@@ -151,7 +152,7 @@ class PythonSession final : public BackendSession {
 
   /// Runs to the end: Python code has no thread of its own to go on in.
   void start() override {
-    const py::gil_scoped_acquire gil;
+    const GilAcquired gil;
     try {
       views_.assign(views_.size(), {});  // a failed run leaves no views of what is freed here
       python_->outputs.clear();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 import threading
 import weakref
@@ -420,3 +421,39 @@ def test_names_that_are_not_utf8_are_shown_and_not_raised():
     model = make_model([helper.make_node("Mul", ["images", "weXXhts"], ["out"])], ["out"], initializers=[tensor])
     with pytest.raises(ModelError, match="we\ufffd\ufffdhts"):
         engines.inspect(model.replace(b"weXXhts", b"we\xff\xfehts"))
+
+
+# --- the end of the interpreter -------------------------------------------------------------------
+
+AT_EXIT = """
+import sys, threading, time
+import numpy as np
+from swiftdet import _core, ops
+
+class Engine:
+    inputs = (("images", (1, 3, 8, 8)),)
+    outputs = (("out", (1, 3, 8, 8)),)
+    def run(self, inputs):
+        return [inputs["images"] * 2]
+
+engine = _core.python_backend(Engine())
+frame, batch = np.zeros((1080, 1920, 3), np.uint8), np.zeros((1, 3, 8, 8), np.float32)
+work = {"letterbox": lambda: ops.letterbox(frame, (640, 640)), "engine": lambda: engine.infer(batch)}[sys.argv[1]]
+
+def forever():
+    while True:
+        work()
+
+for _ in range(3):
+    threading.Thread(target=forever, daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("work", ["letterbox", "engine"])
+def test_a_process_ends_well_while_daemon_threads_work(work):
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", AT_EXIT, work], check=False, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
