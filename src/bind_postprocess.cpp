@@ -78,9 +78,9 @@ ops::HeadSpec make_head(const std::string& layout, int num_classes, std::vector<
 /// A one-dimensional C-contiguous view, or the two-dimensional [K, 4] one.
 template <typename T>
 std::span<const T> as_span(const py::array& array, const char* what, const char* expected, py::ssize_t columns) {
-  if (!py::isinstance<py::array_t<T, py::array::c_style>>(array)) {
-    throw InvalidType(std::string(what) + ": expected a C-contiguous " + expected + " array, got " + describe(array) +
-                      "; use numpy.ascontiguousarray(x, dtype='" + expected + "')");
+  if (!is_plain<T>(array)) {
+    throw InvalidType(std::string(what) + ": expected a C-contiguous, aligned " + expected + " array, got " +
+                      describe(array) + "; use numpy.require(x, '" + expected + "', 'CA')");
   }
   const bool shaped = columns == 0 ? array.ndim() == 1 : array.ndim() == 2 && array.shape(1) == columns;
   if (!shaped) {

@@ -98,8 +98,8 @@ py::array_t<T> letterbox_target(const py::object& out, Size size) {
   if (!py::isinstance<py::array>(out))
     throw InvalidType(expected + ", got " + py::str(py::type::of(out)).cast<std::string>());
   const auto array = py::reinterpret_borrow<py::array>(out);
-  if (!py::isinstance<py::array_t<T, py::array::c_style>>(out)) {
-    throw InvalidType(expected + ", got " + describe(array) + " of another dtype or layout");
+  if (!is_plain<T>(array)) {
+    throw InvalidType(expected + ", got " + describe(array) + " of another dtype or layout, or unaligned");
   }
   if (array.ndim() != 3 || array.shape(0) != 3 || array.shape(1) != size.height || array.shape(2) != size.width) {
     throw InvalidArgument(expected + ", got " + describe(array));

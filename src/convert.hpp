@@ -63,11 +63,18 @@ inline ImageView as_image(const py::array& array) {
   return view;
 }
 
+/// True for an array that a plain `T*` can walk through.
+template <typename T>
+bool is_plain(const py::array& array) {
+  return py::isinstance<py::array_t<T, py::array::c_style>>(array) &&
+         (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+}
+
 /// A view of a C-contiguous float32 array.
 inline TensorView as_tensor(const py::array& array, const std::string& what) {
-  if (!py::isinstance<py::array_t<float, py::array::c_style>>(array)) {
-    throw InvalidType(what + ": expected a C-contiguous float32 array, got " + describe(array) +
-                      "; use numpy.ascontiguousarray(x, dtype='float32')");
+  if (!is_plain<float>(array)) {
+    throw InvalidType(what + ": expected a C-contiguous, aligned float32 array, got " + describe(array) +
+                      "; use numpy.require(x, 'float32', 'CA')");
   }
   if (array.ndim() > static_cast<py::ssize_t>(Shape::kMaxRank)) {
     throw InvalidArgument(what + ": expected at most " + std::to_string(Shape::kMaxRank) + " axes, got " +

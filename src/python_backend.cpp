@@ -27,7 +27,6 @@ std::shared_ptr<py::object> share(py::object object) {
 
 std::string type_name(const py::handle& object) { return Py_TYPE(object.ptr())->tp_name; }
 
-/// (name, shape) as engines give it: dimensions are int, open ones -1, None or a name.
 /// str(raised), also where that fails or holds what UTF-8 cannot express.
 std::string words_of(const py::handle& raised) {
   try {
@@ -37,6 +36,7 @@ std::string words_of(const py::handle& raised) {
   }
 }
 
+/// (name, shape) as engines give it: dimensions are int, open ones -1, None or a name.
 Port as_port(const py::handle& item, const std::string& where) {
   const auto refuse = [&](const std::string& expected) {
     return InvalidType("engine." + where + ": expected " + expected + ", got " + py::repr(item).cast<std::string>());
@@ -194,9 +194,6 @@ class PythonSession final : public BackendSession {
       }
       const auto array = py::reinterpret_borrow<py::array>(item);
       const TensorView view = as_tensor(array, what);
-      if ((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
-        throw InvalidType(what + ": expected an aligned array; use .copy()");
-      }
       if (!allows(ports[i].shape, view.shape)) {
         throw BackendError(what + ": expected " + ports[i].shape.to_string() + " as in engine.outputs, got " +
                            view.shape.to_string());

@@ -243,7 +243,7 @@ GOOD = np.zeros((1, 4), np.float32)
         (
             [GOOD.astype(np.float64)],
             InvalidType,
-            r"'out': expected a C-contiguous float32 array, got float64 \[1, 4\]",
+            r"'out': expected a C-contiguous, aligned float32 array, got float64 \[1, 4\]",
         ),
         ([np.zeros((4, 1), np.float32).T[:, ::2]], InvalidType, "C-contiguous"),
         ([GOOD.tolist()], InvalidType, "got list"),

@@ -64,8 +64,8 @@ def nms(
     threshold = _unit_interval("iou_threshold", iou_threshold)
     limit = -1 if max_det is None else _count("max_det", max_det, minimum=0)
     return _core.nms(
-        np.ascontiguousarray(boxes),
-        np.ascontiguousarray(scores),
+        np.require(boxes, requirements=("C", "A")),
+        np.require(scores, requirements=("C", "A")),
         _as_int32("classes", classes),
         iou_threshold=threshold,
         class_agnostic=bool(class_agnostic),
@@ -168,7 +168,7 @@ def _count(name: str, value: int, *, minimum: int) -> int:
 def _as_int32(name: str, values: npt.ArrayLike) -> Int32Array:
     array = np.asarray(values)
     if array.dtype == np.int32:
-        return np.ascontiguousarray(array)
+        return np.require(array, requirements=("C", "A"))
     if array.dtype.kind not in "iu":
         raise InvalidType(f"{name}: expected integers, got {array.dtype} {list(array.shape)}")
     info = np.iinfo(np.int32)
