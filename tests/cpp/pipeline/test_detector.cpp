@@ -26,6 +26,12 @@ struct Picture {
                         .row_stride = width * 3,
                         .pixel_stride = 3,
                         .channel_stride = 1}} {}
+  ~Picture() = default;
+  Picture(Picture&&) = default;  // the pixels stay where they are
+  Picture& operator=(Picture&&) = default;
+  Picture(const Picture&) = delete;  // the copy's view would be of this one's pixels
+  Picture& operator=(const Picture&) = delete;
+
   std::vector<std::uint8_t> pixels;
   SourceImage source;
 };
@@ -166,8 +172,12 @@ TEST_CASE("frames of changing shapes see no border of one another") {
   const auto backend = std::make_shared<FakeBackend>();
   backend->keep_inputs = true;
   const Detector detector(config_for(backend, 1));
-  const std::vector<Picture> pictures{Picture(100, 50, 200), Picture(100, 50, 210), Picture(50, 100, 220),
-                                      Picture(100, 50, 230), Picture(33, 64, 240)};
+  std::vector<Picture> pictures;
+  pictures.emplace_back(100, 50, std::uint8_t{200});
+  pictures.emplace_back(100, 50, std::uint8_t{210});
+  pictures.emplace_back(50, 100, std::uint8_t{220});
+  pictures.emplace_back(100, 50, std::uint8_t{230});
+  pictures.emplace_back(33, 64, std::uint8_t{240});
   for (const Picture& picture : pictures) {
     (void)detect_one(detector, picture);
     const auto expected = std::make_shared<FakeBackend>();
