@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "convert.hpp"
+#include "gil.hpp"
 #include "python_backend.hpp"
 #include "register.hpp"
 #include "swiftdet/backend.hpp"
@@ -48,11 +49,11 @@ std::span<const std::byte> as_span(const py::bytes& bytes) {
 }
 
 // Typed, so that the generated stub says what is inside.
-using PythonPort = std::pair<std::string, py::typing::Tuple<int, py::ellipsis>>;
+using PythonPort = std::pair<py::str, py::typing::Tuple<int, py::ellipsis>>;
 using PythonArrays = py::typing::List<py::array_t<float>>;
 
 PythonPort as_python(const Port& port) {
-  return {port.name, py::typing::Tuple<int, py::ellipsis>(as_tuple(port.shape))};
+  return {as_text(port.name), py::typing::Tuple<int, py::ellipsis>(as_tuple(port.shape))};
 }
 
 std::vector<PythonPort> as_python(const std::vector<Port>& ports) {
@@ -67,7 +68,7 @@ std::shared_ptr<Backend> droppable(std::shared_ptr<const Backend> engine) {
   // pybind11 knows no pointers to const; every method bound below is const.
   auto* const raw = const_cast<Backend*>(engine.get());  // NOLINT(cppcoreguidelines-pro-type-const-cast)
   return {raw, [engine = std::move(engine)](Backend*) mutable noexcept {
-            std::optional<py::gil_scoped_release> nogil;
+            std::optional<GilReleased> nogil;
             if (Py_IsInitialized() != 0 && PyGILState_Check() != 0) nogil.emplace();
             engine.reset();
           }};
@@ -77,11 +78,11 @@ std::shared_ptr<Backend> droppable(std::shared_ptr<const Backend> engine) {
 class EngineSession {
  public:
   EngineSession(std::shared_ptr<const Backend> engine, const Shape& shape) : engine_(std::move(engine)) {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     session_ = engine_->create_session(shape);
   }
   ~EngineSession() {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     session_.reset();
     engine_.reset();
   }
@@ -89,7 +90,7 @@ class EngineSession {
   EngineSession& operator=(const EngineSession&) = delete;
 
   void infer() {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     if (busy_.exchange(true, std::memory_order_acquire)) {
       throw InvalidArgument("EngineSession: expected one thread at a time; create a session for each thread");
     }
@@ -134,7 +135,7 @@ PythonArrays infer(const Backend& engine, const py::array& images) {
   const TensorView input = as_tensor(images, "input");
   std::unique_ptr<BackendSession> session;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     session = engine.create_session(input.shape);
     std::copy_n(input.data, input.shape.volume(), session->input().data);
     session->start();
@@ -143,7 +144,7 @@ PythonArrays infer(const Backend& engine, const py::array& images) {
   PythonArrays outputs;
   for (const TensorView& view : session->outputs()) outputs.append(as_array(view, {}));
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     session.reset();
   }
   return outputs;
@@ -164,7 +165,7 @@ std::shared_ptr<Backend> compile(openvino::Runtime& runtime, const py::bytes& mo
                                          cache_dir.value_or(std::filesystem::path())};
   const auto model_bytes = as_span(model);
   const auto weight_bytes = as_span(weights);
-  const py::gil_scoped_release nogil;
+  const GilReleased nogil;
   return droppable(runtime.compile(model_bytes, weight_bytes, options));
 }
 
@@ -176,7 +177,7 @@ std::pair<std::vector<PythonPort>, std::vector<PythonPort>> inspect(openvino::Ru
   const auto weight_bytes = as_span(weights);
   openvino::Signature signature;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     signature = runtime.inspect(model_bytes, weight_bytes, shape);
   }
   return {as_python(signature.inputs), as_python(signature.outputs)};
@@ -188,7 +189,7 @@ void translate_python_engine_error(std::exception_ptr pending) {  // NOLINT(perf
     if (pending) std::rethrow_exception(pending);
   } catch (const PythonEngineError& e) {
     const py::object type = py::module_::import("swiftdet.errors").attr("BackendError");
-    const py::object error = type(e.what());
+    const py::object error = type(as_text(e.what()));
     PyException_SetCause(error.ptr(), e.cause().inc_ref().ptr());  // takes over that reference
     PyErr_SetObject(type.ptr(), error.ptr());
   }
@@ -242,14 +243,14 @@ void register_backends(py::module_& m) {
            "Read-only views of the results of the last infer(), in order. Only valid until the next infer().");
 
   runtime
-      .def_static("load", &openvino::Runtime::load, "library_dir"_a, py::call_guard<py::gil_scoped_release>(),
+      .def_static("load", &openvino::Runtime::load, "library_dir"_a, py::call_guard<GilReleased>(),
                   "Loads libopenvino_c from a folder (the wheel's openvino/libs), or finds it loaded.\n\n"
                   "Raises BackendUnavailable when it is not there or does not load.")
       .def_property_readonly("version", &openvino::Runtime::version, "OpenVINO's own build number.")
       .def_property_readonly(
           "devices",
           [](const openvino::Runtime& self) {
-            const py::gil_scoped_release nogil;
+            const GilReleased nogil;
             return self.devices();
           },
           "Names of the devices that OpenVINO sees.")

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "convert.hpp"
+#include "gil.hpp"
 #include "register.hpp"
 #include "swiftdet/detector.hpp"
 
@@ -29,6 +30,14 @@ std::vector<std::uint8_t> class_flags(const std::vector<int>& wanted, int num_cl
   return flags;
 }
 
+/// Sessions wait for their engine's threads when they end.
+struct DeleteWithoutGil {
+  void operator()(Detector* detector) const noexcept {
+    const GilReleased nogil;
+    delete detector;
+  }
+};
+
 py::tuple to_tuple(DetectionsBuffer result) {
   const auto count = static_cast<py::ssize_t>(result.size());
   const StageTimes times = result.times;
@@ -41,17 +50,17 @@ py::tuple to_tuple(DetectionsBuffer result) {
 }  // namespace
 
 void register_detector(py::module_& m) {
-  py::class_<Detector>(
+  py::class_<Detector, std::unique_ptr<Detector, DeleteWithoutGil>>(
       m, "Detector",
       "The pipeline letterbox -> engine -> decode -> NMS -> map back -> clip over a pool of sessions.\n\n"
       "Safe from any number of threads; the GIL is released while it works.")
       .def(py::init([](std::shared_ptr<const Backend> backend, const ops::Preprocess& preprocess,
                        const ops::HeadSpec& head, std::pair<int, int> network_size, int max_sessions) {
-             return std::make_unique<Detector>(Detector::Config{.backend = std::move(backend),
-                                                                .preprocess = preprocess,
-                                                                .head = head,
-                                                                .network_size = as_size(network_size),
-                                                                .max_sessions = max_sessions});
+             return std::unique_ptr<Detector, DeleteWithoutGil>(new Detector({.backend = std::move(backend),
+                                                                              .preprocess = preprocess,
+                                                                              .head = head,
+                                                                              .network_size = as_size(network_size),
+                                                                              .max_sessions = max_sessions}));
            }),
            py::arg("backend"), py::arg("preprocess"), py::arg("head"), py::arg("network_size"), py::kw_only(),
            py::arg("max_sessions") = 0)
@@ -76,7 +85,7 @@ void register_detector(py::module_& m) {
             if (classes) options.classes = class_flags(*classes, self.config().head.num_classes);
             std::vector<DetectionsBuffer> results(images.size());
             {
-              const py::gil_scoped_release nogil;
+              const GilReleased nogil;
               self.detect(sources, options, results);
             }
             py::list answer(results.size());

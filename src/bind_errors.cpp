@@ -5,6 +5,7 @@
 // _core alone imports nothing else.
 #include <pybind11/pybind11.h>
 
+#include "convert.hpp"
 #include "register.hpp"
 #include "swiftdet/base/error.hpp"
 
@@ -15,7 +16,7 @@ namespace {
 
 void raise(const char* class_name, const char* message) {
   const py::object type = py::module_::import("swiftdet.errors").attr(class_name);
-  PyErr_SetString(type.ptr(), message);
+  PyErr_SetObject(type.ptr(), as_text(message).ptr());
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "convert.hpp"
+#include "gil.hpp"
 #include "register.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/decode.hpp"
@@ -77,9 +78,9 @@ ops::HeadSpec make_head(const std::string& layout, int num_classes, std::vector<
 /// A one-dimensional C-contiguous view, or the two-dimensional [K, 4] one.
 template <typename T>
 std::span<const T> as_span(const py::array& array, const char* what, const char* expected, py::ssize_t columns) {
-  if (!py::isinstance<py::array_t<T, py::array::c_style>>(array)) {
-    throw InvalidType(std::string(what) + ": expected a C-contiguous " + expected + " array, got " + describe(array) +
-                      "; use numpy.ascontiguousarray(x, dtype='" + expected + "')");
+  if (!is_plain<T>(array)) {
+    throw InvalidType(std::string(what) + ": expected a C-contiguous, aligned " + expected + " array, got " +
+                      describe(array) + "; use numpy.require(x, '" + expected + "', 'CA')");
   }
   const bool shaped = columns == 0 ? array.ndim() == 1 : array.ndim() == 2 && array.shape(1) == columns;
   if (!shaped) {
@@ -103,7 +104,7 @@ DecodedArrays decode(const std::vector<py::array>& outputs, const ops::HeadSpec&
   std::vector<float> boxes;
   ops::Candidates candidates;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     ops::Decoder decoder(head);
     decoder.run(views, image, {conf, multi_label, classes, max_candidates}, candidates);
     boxes.reserve(4 * candidates.size());
@@ -123,7 +124,7 @@ py::array_t<std::int64_t> nms(const py::array& boxes, const py::array& scores, c
   const auto class_values = as_span<std::int32_t>(classes, "classes", "int32", 0);
   std::vector<std::int64_t> keep;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     keep = ops::nms(box_values, score_values, class_values, {iou_threshold, class_agnostic, max_det});
   }
   const auto count = static_cast<py::ssize_t>(keep.size());

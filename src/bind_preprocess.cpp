@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "convert.hpp"
+#include "gil.hpp"
 #include "ops/image_checks.hpp"
 #include "register.hpp"
 #include "swiftdet/ops/letterbox.hpp"
@@ -81,7 +82,7 @@ py::array resize(const py::array& image, const std::pair<int, int>& size, const 
   const MutableImageView target{result.mutable_data(), target_size, source.channels,
                                 static_cast<std::ptrdiff_t>(target_size.width) * source.channels};
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     ops::resize(source, target, method);
   }
   return result;
@@ -97,8 +98,8 @@ py::array_t<T> letterbox_target(const py::object& out, Size size) {
   if (!py::isinstance<py::array>(out))
     throw InvalidType(expected + ", got " + py::str(py::type::of(out)).cast<std::string>());
   const auto array = py::reinterpret_borrow<py::array>(out);
-  if (!py::isinstance<py::array_t<T, py::array::c_style>>(out)) {
-    throw InvalidType(expected + ", got " + describe(array) + " of another dtype or layout");
+  if (!is_plain<T>(array)) {
+    throw InvalidType(expected + ", got " + describe(array) + " of another dtype or layout, or unaligned");
   }
   if (array.ndim() != 3 || array.shape(0) != 3 || array.shape(1) != size.height || array.shape(2) != size.width) {
     throw InvalidArgument(expected + ", got " + describe(array));
@@ -115,7 +116,7 @@ std::pair<py::array, ops::LetterboxMeta> letterbox_into(const ImageView& source,
   T* const values = tensor.mutable_data();
   ops::LetterboxMeta meta;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     // The tables and row buffers of the last sizes, for the next call of this thread.
     thread_local ops::Letterbox letterbox;
     meta = letterbox.run(source, order, preprocess, size, values);

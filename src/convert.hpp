@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,13 @@
 namespace swiftdet::python {
 
 namespace py = pybind11;
+
+/// Text that may quote bytes of a file, such as the names inside a model: what is not UTF-8 is replaced.
+inline py::str as_text(std::string_view text) {
+  PyObject* const decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<py::ssize_t>(text.size()), "replace");
+  if (decoded == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::str>(decoded);
+}
 
 /// "float64 [480, 640]": what came, for messages.
 inline std::string describe(const py::array& array) {
@@ -55,11 +63,18 @@ inline ImageView as_image(const py::array& array) {
   return view;
 }
 
+/// True for an array that a plain `T*` can walk through.
+template <typename T>
+bool is_plain(const py::array& array) {
+  return py::isinstance<py::array_t<T, py::array::c_style>>(array) &&
+         (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+}
+
 /// A view of a C-contiguous float32 array.
 inline TensorView as_tensor(const py::array& array, const std::string& what) {
-  if (!py::isinstance<py::array_t<float, py::array::c_style>>(array)) {
-    throw InvalidType(what + ": expected a C-contiguous float32 array, got " + describe(array) +
-                      "; use numpy.ascontiguousarray(x, dtype='float32')");
+  if (!is_plain<float>(array)) {
+    throw InvalidType(what + ": expected a C-contiguous, aligned float32 array, got " + describe(array) +
+                      "; use numpy.require(x, 'float32', 'CA')");
   }
   if (array.ndim() > static_cast<py::ssize_t>(Shape::kMaxRank)) {
     throw InvalidArgument(what + ": expected at most " + std::to_string(Shape::kMaxRank) + " axes, got " +

@@ -11,6 +11,7 @@
 #include "backends/session_shape.hpp"
 #include "base/aligned_buffer.hpp"
 #include "convert.hpp"
+#include "gil.hpp"
 
 namespace swiftdet::python {
 namespace {
@@ -19,12 +20,21 @@ namespace {
 std::shared_ptr<py::object> share(py::object object) {
   return {new py::object(std::move(object)), [](py::object* owned) noexcept {
             if (Py_IsInitialized() == 0) return;  // the interpreter is gone, and the object with it
-            const py::gil_scoped_acquire gil;
+            const GilAcquired gil;
             delete owned;
           }};
 }
 
 std::string type_name(const py::handle& object) { return Py_TYPE(object.ptr())->tp_name; }
+
+/// str(raised), also where that fails or holds what UTF-8 cannot express.
+std::string words_of(const py::handle& raised) {
+  try {
+    return py::str(raised).attr("encode")("utf-8", "backslashreplace").cast<std::string>();
+  } catch (const py::error_already_set&) {
+    return "(it has no message: its __str__ raised)";
+  }
+}
 
 /// (name, shape) as engines give it: dimensions are int, open ones -1, None or a name.
 Port as_port(const py::handle& item, const std::string& where) {
@@ -116,7 +126,7 @@ class PythonSession final : public BackendSession {
   PythonSession(std::shared_ptr<const PythonBackend> backend, const Shape& shape)
       : backend_(std::move(backend)), input_(std::make_shared<AlignedBuffer>(shape)) {
     views_.resize(backend_->outputs().size());
-    const py::gil_scoped_acquire gil;
+    const GilAcquired gil;
     python_.emplace();
     // The array owns a share of the buffer, so an engine may keep it beyond the session.
     const py::capsule owner(new std::shared_ptr<AlignedBuffer>(input_),
@@ -132,7 +142,7 @@ class PythonSession final : public BackendSession {
       static_cast<void>(new std::optional<Objects>(std::move(python_)));  // not ours to free any more
       return;
     }
-    const py::gil_scoped_acquire gil;
+    const GilAcquired gil;
     python_.reset();
   }
   PythonSession(const PythonSession&) = delete;
@@ -142,7 +152,7 @@ class PythonSession final : public BackendSession {
 
   /// Runs to the end: Python code has no thread of its own to go on in.
   void start() override {
-    const py::gil_scoped_acquire gil;
+    const GilAcquired gil;
     try {
       views_.assign(views_.size(), {});  // a failed run leaves no views of what is freed here
       python_->outputs.clear();
@@ -184,9 +194,6 @@ class PythonSession final : public BackendSession {
       }
       const auto array = py::reinterpret_borrow<py::array>(item);
       const TensorView view = as_tensor(array, what);
-      if ((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
-        throw InvalidType(what + ": expected an aligned array; use .copy()");
-      }
       if (!allows(ports[i].shape, view.shape)) {
         throw BackendError(what + ": expected " + ports[i].shape.to_string() + " as in engine.outputs, got " +
                            view.shape.to_string());
@@ -216,8 +223,7 @@ std::unique_ptr<BackendSession> PythonBackend::create_session(const Shape& shape
 }  // namespace
 
 PythonEngineError::PythonEngineError(const py::error_already_set& raised)
-    : BackendError("engine.run raised " + type_name(raised.value()) + ": " +
-                   py::str(raised.value()).cast<std::string>()),
+    : BackendError("engine.run raised " + type_name(raised.value()) + ": " + words_of(raised.value())),
       cause_(share(raised.value())) {
   // Before Python 3.12 an exception in flight and its traceback are two objects.
   if (raised.trace()) PyException_SetTraceback(cause_->ptr(), raised.trace().ptr());

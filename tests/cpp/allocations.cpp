@@ -7,17 +7,23 @@
 
 namespace {
 std::atomic<long> allocated{0};
+std::atomic<long> fails_at{0};  // the count that fails
+
+void count_one() {
+  if (++allocated == fails_at) throw std::bad_alloc();
+}
 }  // namespace
 
 long allocations::count() noexcept { return allocated; }
+void allocations::fail_after(long calls) noexcept { fails_at = calls == 0 ? 0 : allocated + calls; }
 
 void* operator new(std::size_t size) {
-  ++allocated;
+  count_one();
   if (void* const p = std::malloc(size == 0 ? 1 : size)) return p;
   throw std::bad_alloc();
 }
 void* operator new(std::size_t size, std::align_val_t alignment) {
-  ++allocated;
+  count_one();
   const auto align = static_cast<std::size_t>(alignment);
   if (void* const p = std::aligned_alloc(align, (size + align - 1) / align * align)) return p;
   throw std::bad_alloc();

@@ -503,7 +503,7 @@ def test_refuses_options(options, error, words):
 
 def test_refuses_arrays_of_another_kind():
     head, (output,) = make("rows")
-    with pytest.raises(errors.InvalidType, match="'o': expected a C-contiguous float32 array, got float64"):
+    with pytest.raises(errors.InvalidType, match="'o': expected a C-contiguous, aligned float32 array, got float64"):
         decode([output.astype(np.float64)], head, 0.25)
     with pytest.raises(errors.InvalidType, match="C-contiguous"):
         decode([output[:, ::2]], head, 0.25)

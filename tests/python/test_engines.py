@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 import threading
 import weakref
@@ -247,7 +248,7 @@ GOOD = np.zeros((1, 4), np.float32)
         (
             [GOOD.astype(np.float64)],
             InvalidType,
-            r"'out': expected a C-contiguous float32 array, got float64 \[1, 4\]",
+            r"'out': expected a C-contiguous, aligned float32 array, got float64 \[1, 4\]",
         ),
         ([np.zeros((4, 1), np.float32).T[:, ::2]], InvalidType, "C-contiguous"),
         ([GOOD.tolist()], InvalidType, "got list"),
@@ -391,3 +392,73 @@ def test_a_python_engine_refuses_shapes_that_do_not_fit():
             backend.create_session(shape)
     assert backend.create_session((1, 3, 2, 9)).input.shape == (1, 3, 2, 9)
     assert backend.infer(images((1, 3, 2, 7)))[0].shape == (1, 3, 2, 7)
+
+
+# --- errors that are hard to put into words -------------------------------------------------------
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [(OSError("no file \udcff"), r"OSError: no file \\udcff"), (MuteError(), "MuteError: .*no message")],
+    ids=["surrogate", "str raises"],
+)
+def test_an_error_without_plain_words_is_still_the_cause(raised, words):
+    class Failing(Doubler):
+        def run(self, _inputs):
+            raise raised
+
+    with pytest.raises(BackendError, match=words) as caught:
+        _core.python_backend(Failing()).infer(ramp())
+    assert caught.value.__cause__ is raised
+
+
+def test_names_that_are_not_utf8_are_shown_and_not_raised():
+    model = make_model([helper.make_node("Relu", ["images"], ["feXXures"])], ["feXXures"])
+    outputs = engines.inspect(model.replace(b"feXXures", b"fe\xff\xfeures")).outputs
+    assert [port.name for port in outputs] == ["fe\ufffd\ufffdures"]
+    tensor = TensorProto(name="weXXhts", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="elsewhere.bin")
+    model = make_model([helper.make_node("Mul", ["images", "weXXhts"], ["out"])], ["out"], initializers=[tensor])
+    with pytest.raises(ModelError, match="we\ufffd\ufffdhts"):
+        engines.inspect(model.replace(b"weXXhts", b"we\xff\xfehts"))
+
+
+# --- the end of the interpreter -------------------------------------------------------------------
+
+AT_EXIT = """
+import sys, threading, time
+import numpy as np
+from swiftdet import _core, ops
+
+class Engine:
+    inputs = (("images", (1, 3, 8, 8)),)
+    outputs = (("out", (1, 3, 8, 8)),)
+    def run(self, inputs):
+        return [inputs["images"] * 2]
+
+engine = _core.python_backend(Engine())
+frame, batch = np.zeros((1080, 1920, 3), np.uint8), np.zeros((1, 3, 8, 8), np.float32)
+work = {"letterbox": lambda: ops.letterbox(frame, (640, 640)), "engine": lambda: engine.infer(batch)}[sys.argv[1]]
+
+def forever():
+    while True:
+        work()
+
+for _ in range(3):
+    threading.Thread(target=forever, daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("work", ["letterbox", "engine"])
+def test_a_process_ends_well_while_daemon_threads_work(work):
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", AT_EXIT, work], check=False, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swiftdet import errors
+from swiftdet import _core, errors
 from swiftdet.ops import nms
 
 F = np.float32
@@ -360,3 +360,13 @@ def test_equals_torchvision(tmp_path):
     theirs = np.load(tmp_path / "keep.npz")
     for name, keep in ours.items():
         np.testing.assert_array_equal(keep, theirs[name], err_msg=name)
+
+
+def test_unaligned_arrays_are_taken_by_nms_and_refused_by_the_core():
+    boxes = np.frombuffer(b"\0" + np.float32([[0, 0, 2, 2], [0, 0, 2, 2]]).tobytes(), np.float32, offset=1)
+    boxes = boxes.reshape(2, 4)
+    scores = np.float32([0.5, 0.9])
+    assert not boxes.flags.aligned
+    assert nms(boxes, scores, np.zeros(2, np.int32), 0.5).tolist() == [1]
+    with pytest.raises(errors.InvalidType, match="aligned"):
+        _core.nms(boxes, scores, np.zeros(2, np.int32), iou_threshold=0.5, class_agnostic=False, max_det=-1)

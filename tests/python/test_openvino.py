@@ -380,7 +380,7 @@ def test_a_dynamic_network_refuses_shapes_that_do_not_fit(runtime, shape):
     ids=["float64", "strided"],
 )
 def test_infer_takes_only_contiguous_float32(runtime, batch):
-    with pytest.raises(InvalidType, match="C-contiguous float32"):
+    with pytest.raises(InvalidType, match="C-contiguous, aligned float32"):
         runtime.compile(conv_model()).infer(batch)
 
 

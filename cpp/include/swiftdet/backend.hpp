@@ -10,7 +10,8 @@
 
 namespace swiftdet {
 
-/// A named input or output of a network. Dynamic dimensions are -1.
+/// A named input or output of a network. Dynamic dimensions are -1; an empty shape stands for a rank that is not known
+/// before the run.
 struct Port {
   std::string name;
   Shape shape;

@@ -63,7 +63,7 @@ class Detector {
     int max_sessions = 0;  ///< 0: what the backend prefers, at least the number of hardware threads
   };
 
-  /// @throw ModelError  the head does not fit the backend's outputs.
+  /// @throw ModelError  the head contradicts itself or does not fit the backend's outputs (one of unknown rank fits).
   explicit Detector(Config config);
   ~Detector();
   Detector(const Detector&) = delete;
@@ -71,7 +71,8 @@ class Detector {
 
   /// Detects in each of `images` and fills `results` (same length). Blocks; once warm, allocates nothing.
   /// Results do not depend on the other images, the thread or the session.
-  /// @throw InvalidArgument  bad options or image; BackendError  the engine failed. Nothing is filled then.
+  /// @throw InvalidArgument  bad options or image; BackendError  the engine failed, and what `results`
+  ///                         then hold is of no use.
   void detect(std::span<const SourceImage> images, const CallOptions& options,
               std::span<DetectionsBuffer> results) const;
 

@@ -98,10 +98,18 @@ std::size_t output_index(const std::vector<Port>& ports, const std::string& name
   return static_cast<std::size_t>(found - ports.begin());
 }
 
+/// Where the head's tensors stand among the engine's outputs, whose shapes must fit it.
 std::vector<std::size_t> output_indices(const Backend& backend, const ops::HeadSpec& head) {
+  static_cast<void>(ops::Decoder(head));  // refuses a head that contradicts itself
   std::vector<std::size_t> indices;
-  indices.reserve(head.outputs.size());
-  for (const std::string& name : head.outputs) indices.push_back(output_index(backend.outputs(), name));
+  std::vector<TensorView> declared;
+  bool has_open_rank = false;  // an engine that cannot tell a shape gives an empty one; then each run is checked alone
+  for (const std::string& name : head.outputs) {
+    indices.push_back(output_index(backend.outputs(), name));
+    declared.push_back({nullptr, backend.outputs()[indices.back()].shape});
+    has_open_rank |= declared.back().shape.rank() == 0;
+  }
+  if (!has_open_rank) ops::check_head(declared, head);
   return indices;
 }
 

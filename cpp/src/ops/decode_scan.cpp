@@ -108,6 +108,11 @@ void ScoreScanner::reserve(std::int32_t anchors, std::int32_t row_hits, bool bes
   }
 }
 
+void ScoreScanner::forget_best() noexcept {
+  for (const std::int32_t slot : touched_) best_score_[at(slot)] = 0.0F;
+  touched_.clear();
+}
+
 void ScoreScanner::raise_best(std::int32_t slot, float score, std::int32_t cls) {
   float& best = best_score_[at(slot)];
   if (!(score > best)) return;
@@ -119,6 +124,7 @@ void ScoreScanner::raise_best(std::int32_t slot, float score, std::int32_t cls) 
 void ScoreScanner::scan(const ScoreBlock& block, const ScoreRule& rule, TopCandidates& top) {
   if (block.count == 0) return;
   if (block.class_major) {
+    forget_best();
     reserve(block.count, block.count, !rule.multi_label);
     block.objectness != nullptr ? scan_class_major_objects(block, rule, top) : scan_class_major(block, rule, top);
   } else {
@@ -146,9 +152,7 @@ void ScoreScanner::scan_class_major(const ScoreBlock& block, const ScoreRule& ru
   for (const std::int32_t anchor : touched_) {
     const std::int32_t cls = best_class_[at(anchor)];
     if (wanted(rule.classes, cls)) top.push(best_score_[at(anchor)], cls, block.first_anchor + anchor);
-    best_score_[at(anchor)] = 0.0F;
   }
-  touched_.clear();
 }
 
 void ScoreScanner::scan_class_major_objects(const ScoreBlock& block, const ScoreRule& rule, TopCandidates& top) {
@@ -177,9 +181,7 @@ void ScoreScanner::scan_class_major_objects(const ScoreBlock& block, const Score
   for (const std::int32_t i : touched_) {
     const std::int32_t cls = best_class_[at(i)];
     if (wanted(rule.classes, cls)) top.push(best_score_[at(i)], cls, block.first_anchor + objects_[at(i)]);
-    best_score_[at(i)] = 0.0F;
   }
-  touched_.clear();
 }
 
 void ScoreScanner::scan_anchor_major(const ScoreBlock& block, const ScoreRule& rule, TopCandidates& top) {

@@ -51,6 +51,8 @@ class ScoreScanner {
 
   /// Raises the best score of slot `slot` to `score` of `cls`; classes come in ascending order, so ties keep the lower.
   void raise_best(std::int32_t slot, float score, std::int32_t cls);
+  /// At the beginning of a block, so that one that ended in an exception (no memory) leaves nothing to the next.
+  void forget_best() noexcept;
   void reserve(std::int32_t anchors, std::int32_t row_hits, bool best);
 
   const cpu::DecodeKernels* kernels_;

@@ -63,8 +63,8 @@ def nms(
     threshold = checks.fraction("iou_threshold", iou_threshold)
     limit = -1 if max_det is None else checks.whole("max_det", max_det, lowest=0)
     return _core.nms(
-        np.ascontiguousarray(boxes),
-        np.ascontiguousarray(scores),
+        np.require(boxes, requirements=("C", "A")),
+        np.require(scores, requirements=("C", "A")),
         _as_int32("classes", classes),
         iou_threshold=threshold,
         class_agnostic=checks.switch("class_agnostic", class_agnostic),
@@ -142,7 +142,7 @@ def decode(
 def _as_int32(name: str, values: npt.ArrayLike) -> Int32Array:
     array = np.asarray(values)
     if array.dtype == np.int32:
-        return np.ascontiguousarray(array)
+        return np.require(array, requirements=("C", "A"))
     if array.dtype.kind not in "iu":
         raise InvalidType(f"{name}: expected integers, got {array.dtype} {list(array.shape)}")
     info = np.iinfo(np.int32)

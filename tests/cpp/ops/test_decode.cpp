@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -227,6 +228,36 @@ TEST_CASE("a warm run allocates nothing, in every layout") {
       const long before = allocations::count();
       for (int i = 0; i < 3; ++i) decoder.run(outputs, 0, options, candidates);
       CHECK(allocations::count() == before);
+    }
+  }
+}
+
+TEST_CASE("a run that ends for want of memory leaves nothing to the next") {
+  for (const HeadSpec& head : {single(HeadLayout::kColumns, 3, false), single(HeadLayout::kColumns, 2, true)}) {
+    // Every score of the first image is above every score of the second.
+    const std::vector<float> high = random_values(3, 7 * 100, 50.0F, 1.0F);
+    const std::vector<float> low = random_values(4, 7 * 100, 5.0F, 1.0F);
+    const TensorView first{high.data(), {1, 7, 100}};
+    const TensorView second{low.data(), {1, 7, 100}};
+    Candidates expected;
+    Decoder(head).run({&second, 1}, 0, {}, expected);
+    REQUIRE(expected.size() == 100);
+    bool failed = true;
+    for (long calls = 1; failed; ++calls) {
+      CAPTURE(calls);
+      Decoder decoder(head);
+      Candidates candidates;
+      allocations::fail_after(calls);
+      try {
+        decoder.run({&first, 1}, 0, {}, candidates);
+        failed = false;
+      } catch (const std::bad_alloc&) {
+      }
+      allocations::fail_after(0);
+      decoder.run({&second, 1}, 0, {}, candidates);
+      CHECK(same_bits(candidates.score, expected.score));
+      CHECK(candidates.cls == expected.cls);
+      CHECK(candidates.anchor == expected.anchor);
     }
   }
 }

@@ -33,6 +33,8 @@ class FakeBackend final : public Backend {
   /// What the network last saw. Not for tests with several threads.
   [[nodiscard]] std::vector<float> last_input() const { return last_input_; }
   bool keep_inputs = false;
+  /// From now on as an engine that cannot tell the rank of its output.
+  void hide_output_rank() { outputs_[0].shape = {}; }
 
   mutable std::atomic<bool> fail_create{false};
   mutable std::atomic<bool> fail_next_wait{false};

@@ -26,6 +26,12 @@ struct Picture {
                         .row_stride = width * 3,
                         .pixel_stride = 3,
                         .channel_stride = 1}} {}
+  ~Picture() = default;
+  Picture(Picture&&) = default;  // the pixels stay where they are
+  Picture& operator=(Picture&&) = default;
+  Picture(const Picture&) = delete;  // the copy's view would be of this one's pixels
+  Picture& operator=(const Picture&) = delete;
+
   std::vector<std::uint8_t> pixels;
   SourceImage source;
 };
@@ -115,6 +121,29 @@ TEST_CASE("a head that names an output the network lacks is a model error") {
   CHECK_THROWS_AS(Detector{config}, ModelError);
 }
 
+TEST_CASE("a head that does not fit the network is refused before the first call") {
+  Detector::Config config = config_for(std::make_shared<FakeBackend>());
+  config.head.num_classes = 80;
+  CHECK_THROWS_WITH_AS(Detector{config},
+                       "head of layout 'rows': output 'output': expected [N, P, 84], got [?, 2, 5]; the description "
+                       "does not fit this network",
+                       ModelError);
+  config.head.num_classes = 0;
+  CHECK_THROWS_AS(Detector{config}, ModelError);
+}
+
+TEST_CASE("an output of unknown rank is looked at when it is there") {
+  const auto backend = std::make_shared<FakeBackend>();
+  backend->hide_output_rank();
+  CHECK(detect_one(Detector(config_for(backend)), Picture(32, 64, 250)).size() == 1);
+  Detector::Config config = config_for(backend);
+  config.head.num_classes = 80;
+  const Detector misfit(config);
+  CHECK_THROWS_AS((void)detect_one(misfit, Picture(32, 64, 250)), ModelError);
+  config.head.num_classes = 0;
+  CHECK_THROWS_AS(Detector{config}, ModelError);
+}
+
 TEST_CASE("per-call sizes get sessions of their own, within the limit") {
   auto backend = std::make_shared<FakeBackend>();
   const Detector detector(config_for(backend));
@@ -143,8 +172,12 @@ TEST_CASE("frames of changing shapes see no border of one another") {
   const auto backend = std::make_shared<FakeBackend>();
   backend->keep_inputs = true;
   const Detector detector(config_for(backend, 1));
-  const std::vector<Picture> pictures{Picture(100, 50, 200), Picture(100, 50, 210), Picture(50, 100, 220),
-                                      Picture(100, 50, 230), Picture(33, 64, 240)};
+  std::vector<Picture> pictures;
+  pictures.emplace_back(100, 50, std::uint8_t{200});
+  pictures.emplace_back(100, 50, std::uint8_t{210});
+  pictures.emplace_back(50, 100, std::uint8_t{220});
+  pictures.emplace_back(100, 50, std::uint8_t{230});
+  pictures.emplace_back(33, 64, std::uint8_t{240});
   for (const Picture& picture : pictures) {
     (void)detect_one(detector, picture);
     const auto expected = std::make_shared<FakeBackend>();

@@ -1,0 +1,56 @@
+// The GIL for a scope, on threads that may outlive the interpreter.
+//
+// When the interpreter ends, Python before 3.14 ends each daemon thread that asks for the GIL with pthread_exit, which
+// unwinds its stack; meeting a destructor, as pybind11's guards do, that ends the whole process instead. Here such a
+// thread stops for good, as it does from Python 3.14 on: nothing of it may run any more, and exit() ends it.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <unistd.h>
+
+#include <cxxabi.h>
+
+#include <optional>
+
+namespace swiftdet::python {
+
+/// Calls `take_gil`; does not return if Python ends this thread.
+template <typename TakeGil>
+void take_gil_or_stop(const TakeGil& take_gil) {
+#if defined(__GLIBCXX__)
+  try {
+    take_gil();
+  } catch (abi::__forced_unwind&) {
+    while (true) ::pause();
+  }
+#else
+  take_gil();
+#endif
+}
+
+/// The scope runs without the GIL. Needs it before and has it after.
+class GilReleased {
+ public:
+  GilReleased() noexcept : thread_(PyEval_SaveThread()) {}
+  ~GilReleased() {
+    take_gil_or_stop([this] { PyEval_RestoreThread(thread_); });
+  }
+  GilReleased(const GilReleased&) = delete;
+  GilReleased& operator=(const GilReleased&) = delete;
+
+ private:
+  PyThreadState* thread_;
+};
+
+/// The scope runs with the GIL, also on threads that Python does not know.
+class GilAcquired {
+ public:
+  GilAcquired() {
+    take_gil_or_stop([this] { gil_.emplace(); });
+  }
+
+ private:
+  std::optional<pybind11::gil_scoped_acquire> gil_;
+};
+
+}  // namespace swiftdet::python
