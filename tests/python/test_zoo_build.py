@@ -347,6 +347,7 @@ def test_weights_that_are_not_finite_are_refused(tiny_state, bad):
         ({"batch": True}, InvalidArgument, "batch"),
         ({"batch": "two"}, InvalidArgument, "batch"),
         ({"num_classes": 0}, InvalidArgument, "num_classes"),
+        ({"num_classes": "80"}, InvalidType, "num_classes"),
         ({"names": ["a"], "num_classes": 2}, InvalidArgument, "1 were given"),
         ({"names": [1, 2]}, InvalidType, "strings"),
         ({"state": {"a": "text"}}, InvalidType, "arrays of numbers"),

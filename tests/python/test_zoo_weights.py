@@ -96,6 +96,16 @@ def test_weights_beside_a_file_that_has_its_own(folder, tiny):
         models.load("yolov7-huge")
 
 
+def test_a_checkpoint_that_contradicts_itself_about_its_classes():
+    weights = zoo_weights.Weights(
+        zoo.info("damo-yolo-ns"), state_of("damo-yolo-ns", random_fill), ("cat", "dog"), "x.pt"
+    )
+    with pytest.raises(ModelError, match=r"x\.pt: it names 2 classes, but its head has 80"):
+        weights.build()
+    with pytest.raises(InvalidArgument, match="multiples of 32"):
+        zoo_weights.Weights(weights.variant, weights.state).build(imgsz=100)
+
+
 def test_another_family_than_asked_for(tiny):
     with pytest.raises(ModelError, match="family 'damo-yolo' was asked for"):
         models.load(tiny, family="damo-yolo")

@@ -72,8 +72,10 @@ def build(
         raise InvalidArgument(f"head: expected 'raw' or 'decoded', got {head!r}")
     if batch != "dynamic" and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise InvalidArgument(f"batch: expected 'dynamic' or a number of images, got {batch!r}")
-    if num_classes is not None and (isinstance(num_classes, bool) or num_classes < 1):
-        raise InvalidArgument(f"num_classes: expected 1 or more, got {num_classes!r}")
+    if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
+        raise InvalidType(f"num_classes: expected a number of classes, got {num_classes!r:.60}")
+    if num_classes is not None and num_classes < 1:
+        raise InvalidArgument(f"num_classes: expected 1 or more, got {num_classes}")
     names = None if names is None else tuple(names)
     wanted = num_classes if names is None or num_classes is not None else len(names)
     if state is None:
@@ -91,6 +93,11 @@ def build(
 def identify(state: State) -> list[str]:
     """The variants that a checkpoint fits; more than one where they differ in nothing that a checkpoint holds."""
     return [name for name in _NAMES if not _differences(name, state)]
+
+
+def class_count(name: str, state: State) -> int:
+    """Classes of the head of a checkpoint that fits the variant `name`."""
+    return _in_form_of(name, state).num_classes
 
 
 def nearest(state: State) -> tuple[str, str]:

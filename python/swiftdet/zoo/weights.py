@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from swiftdet import zoo
 from swiftdet.errors import InvalidArgument, ModelError
+from swiftdet.zoo import building
 from swiftdet.zoo.catalog import VARIANTS, VariantInfo
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ class Weights:
             return zoo.build(self.variant.name, self.state, names=self.names, **options)
         except ModelError as e:
             raise ModelError(f"checkpoint {self.path}: {e}" if self.path else str(e)) from e
+        except InvalidArgument as e:
+            if self.state is None or self.names is None:
+                raise
+            if len(self.names) == (classes := building.class_count(self.variant.name, self.state)):
+                raise
+            raise ModelError(
+                f"checkpoint {self.path}: it names {len(self.names)} classes, but its head has {classes}; pass its "
+                "arrays and the right names to zoo.build"
+            ) from e
 
 
 def is_zoo_model(model: str | os.PathLike[str]) -> bool:
