@@ -14,9 +14,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from swiftdet.errors import BackendUnavailable, SwiftdetError
+from swiftdet.errors import BackendUnavailable, InvalidArgument, SwiftdetError
 
 Status = Literal["ok", "warn", "fail"]
+
+
+# docs/environment.md, and those of the tests, which a developer may have set.
+_VARIABLES = {
+    "SWIFTDET_BENCH_VENV",
+    "SWIFTDET_CACHE_DIR",
+    "SWIFTDET_FORCE_ISA",
+    "SWIFTDET_OPENVINO_LIB",
+    "SWIFTDET_TEST_CACHE",
+    "SWIFTDET_TORCHVISION_PYTHON",
+    "SWIFTDET_TORCH_PYTHON",
+}
 
 
 @dataclass(frozen=True)
@@ -71,15 +83,17 @@ def check_core() -> Check:
     try:
         config = _build_config()
         installed = importlib.metadata.version("swiftdet")
+    except InvalidArgument as e:  # the variable is wrong, not the installation
+        return Check("swiftdet core", "fail", _words(e), "unset SWIFTDET_FORCE_ISA")
     except (ImportError, SwiftdetError) as e:
-        return Check("swiftdet core", "fail", _words(e), "pip install --force-reinstall swiftdet")
+        return Check("swiftdet core", "fail", _words(e), "install swiftdet again")
     detail = f"{config['version']}, compiler {config['compiler']}"
     if config["version"] != installed:
         return Check(
             "swiftdet core",
             "warn",
             f"{detail}; but the installed package is {installed}",
-            "pip install --force-reinstall swiftdet",
+            "install swiftdet again",
         )
     return Check("swiftdet core", "ok", detail)
 
@@ -108,7 +122,7 @@ def check_openvino() -> Check:
         runtime = _openvino_runtime()
         detail = f"{runtime.version}; devices: {', '.join(runtime.devices)}"
     except (ImportError, AttributeError, SwiftdetError) as e:
-        return Check("OpenVINO", "fail", _words(e), "pip install --upgrade openvino")
+        return Check("OpenVINO", "fail", _words(e), _openvino_fix())
     return Check("OpenVINO", "ok", detail)
 
 
@@ -118,13 +132,13 @@ def check_inference() -> Check:
         source = np.linspace(-1.0, 1.0, 3 * 8 * 8, dtype=np.float32).reshape(1, 3, 8, 8)
         (result,) = _openvino_runtime().compile(_tiny_network()).infer(source)
     except (ImportError, AttributeError, SwiftdetError) as e:
-        return Check("inference on the CPU", "fail", _words(e), "pip install --upgrade openvino")
+        return Check("inference on the CPU", "fail", _words(e), _openvino_fix())
     if not np.array_equal(np.asarray(result), np.maximum(source, 0.0)):
         return Check(
             "inference on the CPU",
             "fail",
             "a network of one layer gives a wrong result",
-            "pip install -U openvino",
+            _openvino_fix(),
         )
     return Check("inference on the CPU", "ok", "a network of one layer gives the right result")
 
@@ -161,8 +175,19 @@ def check_tensorrt() -> Check:
 
 def check_environment() -> Check:
     """The variables that change what swiftdet does."""
-    found = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("SWIFTDET_")]
-    return Check("environment", "ok", ", ".join(found) or "no SWIFTDET_ variable is set")
+    found = {name: value for name, value in sorted(os.environ.items()) if name.startswith("SWIFTDET_")}
+    if not found:
+        return Check("environment", "ok", "no SWIFTDET_ variable is set")
+    detail = ", ".join(f"{name}={value}" for name, value in found.items())
+    unknown = [name for name in found if name not in _VARIABLES]
+    if unknown:
+        return Check("environment", "warn", detail, f"swiftdet does not read {', '.join(unknown)}; unset or correct it")
+    return Check("environment", "ok", detail)
+
+
+def _openvino_fix() -> str:
+    chosen = "SWIFTDET_OPENVINO_LIB" in os.environ
+    return "correct or unset SWIFTDET_OPENVINO_LIB" if chosen else "pip install --upgrade openvino"
 
 
 def _build_config() -> dict[str, Any]:

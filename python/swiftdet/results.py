@@ -40,8 +40,8 @@ class Detections:
         orig_shape: (height, width) of the source image in px, after its EXIF orientation was applied.
         path: the file that the image came from, or None.
         speed: milliseconds per stage: "preprocess", "inference", "postprocess".
-        truncated: at least so many candidates were cut off by the limits (`max_det`, the candidate limit); those
-            behind `max_det` count as one, since nobody looked at them. 0: nothing is missing.
+        truncated: candidates that the limits cut off: beyond the candidate limit, and behind the point where
+            `max_det` was full and another box would have survived. 0: nothing is missing.
         note: what reading the file changed, for instance an EXIF rotation, or None.
     """
 

@@ -405,8 +405,8 @@ class TestModels:
         code, out, _ = run("models", "--json")
         document = json.loads(out)
         assert code == 0
-        assert len(document["variants"]) == 15
-        assert set(document["readable"]) == {".onnx", ".xml"}
+        assert len(document["variants"]) == 16
+        assert set(document["readable"]) == {".onnx", ".pt", ".xml"}
 
     def test_variant(self, run):
         code, out, _ = run("models", "yolov7-d6")

@@ -104,7 +104,7 @@ def test_mixed_versions(monkeypatch):
     )
     check = by_name(doctor.run_checks())["swiftdet core"]
     assert check.status == "warn"
-    assert "force-reinstall" in check.fix
+    assert check.fix == "install swiftdet again"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ struct DetectionsBuffer {
   std::vector<float> xyxy;  ///< [K, 4], interleaved
   std::vector<float> conf;
   std::vector<std::int32_t> cls;
-  std::int64_t truncated = 0;  ///< candidates lost to max_candidates, plus 1 if max_det cut the list
+  std::int64_t truncated = 0;  ///< candidates lost to max_candidates, and those that max_det left unseen
   StageTimes times{};
 
   [[nodiscard]] std::size_t size() const noexcept { return conf.size(); }

@@ -200,13 +200,13 @@ struct Detector::State {
     if (config.head.layout == ops::HeadLayout::kDetections) {  // the network has done NMS
       const std::size_t kept = std::min(candidates.size(), static_cast<std::size_t>(options.max_det));
       for (std::size_t k = 0; k < kept; ++k) emit(k);
-      result.truncated += kept < candidates.size() ? 1 : 0;
+      result.truncated += static_cast<std::int64_t>(candidates.size() - kept);
     } else {
       const auto kept = session.nms.run(
           candidates,
           {.iou_threshold = options.iou, .class_agnostic = options.class_agnostic, .max_det = options.max_det});
       for (const std::int32_t k : kept) emit(static_cast<std::size_t>(k));
-      result.truncated += session.nms.truncated() ? 1 : 0;
+      result.truncated += static_cast<std::int64_t>(session.nms.truncated());
     }
   }
 

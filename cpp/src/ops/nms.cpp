@@ -92,7 +92,7 @@ struct Nms::State {
   std::vector<std::int32_t> keep;
   std::vector<Group> groups;  ///< one per class, or one for all
   std::vector<KeptBlock> blocks;
-  bool truncated = false;
+  std::size_t truncated = 0;
 
   /// Gives every class the blocks that all its candidates would need.
   void lay_out(const Candidates& candidates, bool class_agnostic);
@@ -121,13 +121,13 @@ Nms::~Nms() = default;
 Nms::Nms(Nms&&) noexcept = default;
 Nms& Nms::operator=(Nms&&) noexcept = default;
 
-bool Nms::truncated() const noexcept { return state_->truncated; }
+std::size_t Nms::truncated() const noexcept { return state_->truncated; }
 
 std::span<const std::int32_t> Nms::run(const Candidates& candidates, const NmsOptions& options) {
   check_options(options);
   State& state = *state_;
   state.keep.clear();
-  state.truncated = false;
+  state.truncated = 0;
   if (candidates.size() == 0) return {};
   state.lay_out(candidates, options.class_agnostic);
   const std::size_t limit =
@@ -139,7 +139,7 @@ std::span<const std::int32_t> Nms::run(const Candidates& candidates, const NmsOp
     KeptBlock* const blocks = state.blocks.data() + group.first_block;
     if (state.suppressed(box, blocks, group.blocks(), options.iou_threshold)) continue;
     if (state.keep.size() == limit) {
-      state.truncated = true;
+      state.truncated = candidates.size() - i;
       break;
     }
     append(blocks, group.boxes++, box);

@@ -60,24 +60,25 @@ def reported_errors(*, debug: bool) -> Iterator[None]:
     try:
         yield
     except SwiftdetError as e:
-        _show(e, str(e), debug=debug)
+        show_error(e, str(e), debug=debug)
         usage = isinstance(e, InvalidArgument | InvalidType)
         raise typer.Exit(ExitCode.USAGE if usage else ExitCode.FAILED) from e
     except (OSError, MemoryError) as e:
         if isinstance(e, BrokenPipeError):
             raise
-        _show(e, str(e) or "out of memory", debug=debug)
+        show_error(e, str(e) or "out of memory", debug=debug)
         raise typer.Exit(ExitCode.FAILED) from e
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as e:
         # A defect of ours: still one line, with the way to what a bug report needs.
         hint = "" if debug else " (this is a bug in swiftdet; --debug shows where)"
-        _show(e, f"{type(e).__name__}: {e}{hint}", debug=debug)
+        show_error(e, f"{type(e).__name__}: {e}{hint}", debug=debug)
         raise typer.Exit(ExitCode.FAILED) from e
 
 
-def _show(error: BaseException, message: str, *, debug: bool) -> None:
+def show_error(error: BaseException, message: str, *, debug: bool) -> None:
+    """The error's line on stderr, behind its traceback where that was asked for."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     print_error(message)

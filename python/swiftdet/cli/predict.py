@@ -98,7 +98,7 @@ def predict(
         if save_txt and save_dir is None:
             raise typer.BadParameter("--save-txt needs --save-dir, the folder to write to", param_hint="'--save-txt'")
         size = None if imgsz is None else parse_imgsz(imgsz)
-        run = _Run(as_json=as_json, save_dir=save_dir, save_txt=save_txt)
+        run = _Run(as_json=as_json, save_dir=save_dir, save_txt=save_txt, debug=debug)
         options: dict[str, Any] = {
             "weights": None if weights is None else str(weights),
             "family": family,
@@ -142,6 +142,7 @@ class _Run:
     as_json: bool
     save_dir: Path | None
     save_txt: bool
+    debug: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, str]] = field(default_factory=list)
     objects: int = 0
@@ -200,7 +201,7 @@ class _Run:
 
     def _fail(self, path: str, error: SwiftdetError) -> None:
         self.errors.append({"path": path, "error": output.one_line(error)})
-        output.print_error(error)
+        output.show_error(error, str(error), debug=self.debug)
 
     def _add(self, result: Detections, path: Path, saved: dict[str, str]) -> None:
         height, width = result.orig_shape
@@ -280,7 +281,8 @@ def _print_result(path: Path, result: Detections) -> None:
     ]
     notes = [result.note] if result.note else []
     if result.truncated:
-        notes.append(f"the limits cut off {result.truncated} or more candidates")
+        plural = "" if result.truncated == 1 else "s"
+        notes.append(f"the limits cut off {result.truncated} candidate{plural}")
     console = output.console()
     if not console.is_terminal:
         typer.echo(

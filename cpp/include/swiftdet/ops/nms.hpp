@@ -33,8 +33,9 @@ class Nms {
   /// The span is valid until the next call. @throw InvalidArgument  iou_threshold outside [0, 1], max_det below -1.
   std::span<const std::int32_t> run(const Candidates& candidates, const NmsOptions& options);
 
-  /// True when max_det cut the last run's list: one more box at least would have survived.
-  [[nodiscard]] bool truncated() const noexcept;
+  /// Candidates that max_det cut off in the last run: from the first that would have survived a full list on. Which of
+  /// those behind it would survive was not looked at. 0 exactly when the limit lost nothing.
+  [[nodiscard]] std::size_t truncated() const noexcept;
 
  private:
   struct State;
