@@ -1,7 +1,5 @@
 """Decoding + NMS against `ultralytics.utils.nms.non_max_suppression`, in one process and on the same candidates.
 
-    pytest benchmarks/bench_postprocess.py --benchmark-enable -s
-
 Needs ultralytics, torch and torchvision beside swiftdet (torchvision is imported, so ultralytics uses its NMS).
 
 Each side gets what it natively takes: swiftdet a NumPy view of the network's output, ultralytics a torch tensor. For
@@ -10,15 +8,11 @@ product objectness * class already taken (outside the clock): it starts from les
 `ops.decode` + `ops.nms` against one call of `non_max_suppression`; the survivors of both are compared first. The 300
 best are asked for; swiftdet stops its NMS there, ultralytics cuts afterwards.
 
-swiftdet uses one thread; ultralytics is timed with one thread and with torch's default, and the faster counts. Times
-are medians; the sides take turns of a few calls, so both find their input in the caches. The bound of 0.10 is the
-project's for the evaluation setting; at 0.25 there is little but reading the input left to save.
+swiftdet uses one thread, ultralytics as many as torch takes by default. The bound of 0.10 is the project's for the
+evaluation setting; at 0.25 there is little but reading the input left to save.
 """
 
 from __future__ import annotations
-
-import statistics
-import time
 
 import numpy as np
 import pytest
@@ -33,8 +27,7 @@ ultralytics_nms = pytest.importorskip("ultralytics.utils.nms", reason="the compa
 ROWS = Head(layout="rows", num_classes=80, outputs=("output",), has_objectness=True)
 COLUMNS = Head(layout="columns", num_classes=80, outputs=("output",))
 MAX_DET = 300
-ROUNDS = 10
-CALLS_PER_TURN = 5
+ROUNDS, WARMUP = 60, 5
 
 
 def predictions(count, objects, near, rng):
@@ -76,37 +69,19 @@ def ultralytics_output():
     return COLUMNS, output, torch.from_numpy(output.copy())
 
 
-def elapsed_ms(function):
-    start = time.perf_counter()
-    function()
-    return 1e3 * (time.perf_counter() - start)
+CASES = [
+    # case, output, conf, iou, multi-label, fewest and most candidates expected, largest ratio promised
+    ("postprocess 25200x85, 0.001 multi-label", yolov7_output, 0.001, 0.65, True, (2700, 3300), 0.10),
+    ("postprocess 25200x85, 0.25 best class", yolov7_output, 0.25, 0.45, False, (100, 600), None),
+    ("postprocess 84x8400, 0.001 multi-label", ultralytics_output, 0.001, 0.7, True, (1500, 3000), 0.10),
+    ("postprocess 84x8400, 0.25 best class", ultralytics_output, 0.25, 0.7, False, (100, 600), None),
+]
 
 
-def take_turns(ours, theirs):
-    """Median milliseconds of both, theirs with the better number of threads."""
-    default = torch.get_num_threads()
-    mine, one_thread, all_threads = [], [], []
-    try:
-        for _ in range(ROUNDS):
-            for threads, spent in ((1, one_thread), (default, all_threads)):
-                torch.set_num_threads(threads)
-                spent += [elapsed_ms(theirs) for _ in range(CALLS_PER_TURN)]
-            mine += [elapsed_ms(ours) for _ in range(CALLS_PER_TURN)]
-    finally:
-        torch.set_num_threads(default)
-    return statistics.median(mine), min(statistics.median(one_thread), statistics.median(all_threads))
-
-
-@pytest.mark.parametrize(
-    ("make", "conf", "iou", "multi_label", "candidates", "bound"),
-    [
-        pytest.param(yolov7_output, 0.001, 0.65, True, (2700, 3300), 0.10, id="rows-25200x85-multi-label-0.001"),
-        pytest.param(yolov7_output, 0.25, 0.45, False, (100, 600), 0.25, id="rows-25200x85-best-class-0.25"),
-        pytest.param(ultralytics_output, 0.001, 0.7, True, (1500, 3000), 0.10, id="columns-84x8400-multi-label-0.001"),
-        pytest.param(ultralytics_output, 0.25, 0.7, False, (100, 600), 0.25, id="columns-84x8400-best-class-0.25"),
-    ],
-)
-def test_postprocess(benchmark, make, conf, iou, multi_label, candidates, bound):
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case[0].replace(" ", "-"))
+def case(request):
+    """Name, both calls with their answers compared, and the bound."""
+    name, make, conf, iou, multi_label, candidates, bound = request.param
     head, output, tensor = make()
 
     def ours(max_det=MAX_DET):
@@ -115,9 +90,8 @@ def test_postprocess(benchmark, make, conf, iou, multi_label, candidates, bound)
         return boxes[keep], scores[keep], classes[keep]
 
     def theirs(max_det=MAX_DET):
-        return ultralytics_nms.non_max_suppression(tensor, conf, iou, multi_label=multi_label, max_det=max_det, nc=80)[
-            0
-        ]
+        options = {"multi_label": multi_label, "max_det": max_det, "nc": 80}
+        return ultralytics_nms.non_max_suppression(tensor, conf, iou, **options)[0]
 
     count = len(decode([output], head, conf, multi_label=multi_label)[1])
     assert candidates[0] <= count <= candidates[1]
@@ -128,18 +102,18 @@ def test_postprocess(benchmark, make, conf, iou, multi_label, candidates, bound)
         np.testing.assert_array_equal(scores, expected[:, 4])
         np.testing.assert_array_equal(classes, expected[:, 5])
         np.testing.assert_allclose(boxes, expected[:, :4], atol=1e-4)
+    return f"{name}, {count} candidates", ours, theirs, bound
 
-    benchmark.extra_info["candidates"] = count
-    if benchmark.disabled:
-        benchmark(ours)
-        return
-    ours_ms, theirs_ms = take_turns(ours, theirs)
-    ratio = ours_ms / theirs_ms
-    benchmark.extra_info["ultralytics_ms"] = round(theirs_ms, 3)
-    benchmark.extra_info["ratio"] = round(ratio, 4)
-    print(
-        f"\n{count} candidates, {len(ours()[1])} survivors: swiftdet {ours_ms:.3f} ms, "
-        f"ultralytics {theirs_ms:.3f} ms, ratio {ratio:.3f}"
-    )
-    benchmark(ours)
-    assert ratio <= bound
+
+@pytest.mark.benchmark(group="postprocess")
+def test_swiftdet(benchmark, case):
+    name, ours, _, bound = case
+    benchmark.extra_info.update(case=name, side="swiftdet", bound=bound)
+    benchmark.pedantic(ours, rounds=ROUNDS, warmup_rounds=WARMUP)
+
+
+@pytest.mark.benchmark(group="postprocess")
+def test_ultralytics(benchmark, case):
+    name, _, theirs, _ = case
+    benchmark.extra_info.update(case=name, side="ultralytics", bound=None)
+    benchmark.pedantic(theirs, rounds=ROUNDS, warmup_rounds=WARMUP)
