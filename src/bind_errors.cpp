@@ -9,8 +9,6 @@
 #include "register.hpp"
 #include "swiftdet/base/error.hpp"
 
-namespace py = pybind11;
-
 namespace swiftdet::python {
 namespace {
 
