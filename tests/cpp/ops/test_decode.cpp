@@ -244,14 +244,15 @@ TEST_CASE("a run that ends for want of memory leaves nothing to the next") {
     REQUIRE(expected.size() == 100);
     bool failed = true;
     for (long calls = 1; failed; ++calls) {
+      failed = false;
       CAPTURE(calls);
       Decoder decoder(head);
       Candidates candidates;
       allocations::fail_after(calls);
       try {
         decoder.run({&first, 1}, 0, {}, candidates);
-        failed = false;
       } catch (const std::bad_alloc&) {
+        failed = true;
       }
       allocations::fail_after(0);
       decoder.run({&second, 1}, 0, {}, candidates);
