@@ -13,6 +13,7 @@
 #include "detector/session_pool.hpp"
 #include "ops/image_checks.hpp"
 #include "ops/letterbox_formulas.hpp"
+#include "ops/option_checks.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/nms.hpp"
 
@@ -53,21 +54,11 @@ struct Session {
   Clock::time_point started;
 };
 
-void check_threshold(const char* name, float value) {
-  if (!(value >= 0.0F && value <= 1.0F)) {
-    throw InvalidArgument(std::string(name) + ": expected a threshold within [0, 1], got " + std::to_string(value));
-  }
-}
-
 void check_options(const CallOptions& options, int num_classes) {
-  check_threshold("conf", options.conf);
-  check_threshold("iou", options.iou);
-  if (options.max_det < 1) {
-    throw InvalidArgument("max_det: expected 1 or more, got " + std::to_string(options.max_det));
-  }
-  if (options.max_candidates < 1) {
-    throw InvalidArgument("max_candidates: expected 1 or more, got " + std::to_string(options.max_candidates));
-  }
+  ops::check_threshold("conf", options.conf);
+  ops::check_threshold("iou", options.iou);
+  ops::check_at_least("max_det", options.max_det, 1);
+  ops::check_at_least("max_candidates", options.max_candidates, 1);
   if (!options.classes.empty() && options.classes.size() != static_cast<std::size_t>(num_classes)) {
     throw InvalidArgument("classes: expected " + std::to_string(num_classes) + " flags, one per class, got " +
                           std::to_string(options.classes.size()));
