@@ -3,17 +3,12 @@
 #include <algorithm>
 #include <string>
 
+#include "ops/option_checks.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/decode.hpp"
 
 namespace swiftdet {
 namespace {
-
-void check_threshold(const char* name, float value) {
-  if (!(value >= 0.0F && value <= 1.0F)) {
-    throw InvalidArgument(std::string(name) + ": expected a threshold within [0, 1], got " + std::to_string(value));
-  }
-}
 
 /// "p3 [1, 255, 80, 80], p4 ...": for messages.
 std::string list(const std::vector<Port>& ports) {
@@ -37,14 +32,10 @@ std::size_t output_index(const std::vector<Port>& ports, const std::string& name
 }  // namespace
 
 void check_options(const CallOptions& options, int num_classes) {
-  check_threshold("conf", options.conf);
-  check_threshold("iou", options.iou);
-  if (options.max_det < 1) {
-    throw InvalidArgument("max_det: expected 1 or more, got " + std::to_string(options.max_det));
-  }
-  if (options.max_candidates < 1) {
-    throw InvalidArgument("max_candidates: expected 1 or more, got " + std::to_string(options.max_candidates));
-  }
+  ops::check_threshold("conf", options.conf);
+  ops::check_threshold("iou", options.iou);
+  ops::check_at_least("max_det", options.max_det, 1);
+  ops::check_at_least("max_candidates", options.max_candidates, 1);
   if (!options.classes.empty() && options.classes.size() != static_cast<std::size_t>(num_classes)) {
     throw InvalidArgument("classes: expected " + std::to_string(num_classes) + " flags, one per class, got " +
                           std::to_string(options.classes.size()));

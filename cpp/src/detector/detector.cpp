@@ -13,6 +13,7 @@
 #include "detector/call_checks.hpp"
 #include "detector/session_pool.hpp"
 #include "ops/image_checks.hpp"
+#include "ops/letterbox_formulas.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/nms.hpp"
 
@@ -52,12 +53,6 @@ struct Session {
   double preprocess_ms = 0.0;
   Clock::time_point started;
 };
-
-/// From network px to source px: x = (x_net - pad) / scale in float32, then clipped to [0, limit].
-float to_source(float value, int pad, double scale, int limit) {
-  const float mapped = (value - static_cast<float>(pad)) / static_cast<float>(scale);
-  return std::clamp(mapped, 0.0F, static_cast<float>(limit));
-}
 
 int session_limit(const Detector::Config& config) {
   if (config.max_sessions > 0) return config.max_sessions;
@@ -135,11 +130,19 @@ struct Detector::State {
     result.conf.clear();
     result.cls.clear();
     const ops::LetterboxMeta& meta = session.placed[static_cast<std::size_t>(item)]->meta;
+    const auto source_x = [&](float x) {
+      return ops::to_source(x, static_cast<float>(meta.pad_left), static_cast<float>(meta.scale_x),
+                            static_cast<float>(source.width));
+    };
+    const auto source_y = [&](float y) {
+      return ops::to_source(y, static_cast<float>(meta.pad_top), static_cast<float>(meta.scale_y),
+                            static_cast<float>(source.height));
+    };
     const auto emit = [&](std::size_t k) {
-      result.xyxy.push_back(to_source(candidates.x1[k], meta.pad_left, meta.scale_x, source.width));
-      result.xyxy.push_back(to_source(candidates.y1[k], meta.pad_top, meta.scale_y, source.height));
-      result.xyxy.push_back(to_source(candidates.x2[k], meta.pad_left, meta.scale_x, source.width));
-      result.xyxy.push_back(to_source(candidates.y2[k], meta.pad_top, meta.scale_y, source.height));
+      result.xyxy.push_back(source_x(candidates.x1[k]));
+      result.xyxy.push_back(source_y(candidates.y1[k]));
+      result.xyxy.push_back(source_x(candidates.x2[k]));
+      result.xyxy.push_back(source_y(candidates.y2[k]));
       result.conf.push_back(candidates.score[k]);
       result.cls.push_back(candidates.cls[k]);
     };

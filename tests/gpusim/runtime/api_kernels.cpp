@@ -4,12 +4,16 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "machine.hpp"
+#include "twins.hpp"
 
+using gpusim::BindTwin;
 using gpusim::Call;
 using gpusim::Kernel;
 using gpusim::Machine;
@@ -38,16 +42,16 @@ std::string plain_name(const char* mangled) {
   return name;
 }
 
-void load_twins() {
-  static const bool loaded = [] {
-    const char* const path = std::getenv("GPUSIM_TWINS");
-    if (path != nullptr && dlopen(path, RTLD_NOW | RTLD_LOCAL) == nullptr) {
-      std::fprintf(stderr, "gpusim: GPUSIM_TWINS: %s\n", dlerror());
-      std::abort();
-    }
-    return true;
-  }();
-  static_cast<void>(loaded);
+/// The library of kernels compiled for the CPU, named by GPUSIM_TWINS.
+BindTwin load_twins() {
+  const char* const path = std::getenv("GPUSIM_TWINS");
+  void* const library = path == nullptr ? nullptr : dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  void* const symbol = library == nullptr ? nullptr : dlsym(library, "gpusim_bind_twin");
+  if (symbol == nullptr) {
+    std::fprintf(stderr, "gpusim: GPUSIM_TWINS: %s\n", path == nullptr ? "not set" : dlerror());
+    std::abort();
+  }
+  return reinterpret_cast<BindTwin>(symbol);
 }
 
 cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments, std::size_t shared,
@@ -66,13 +70,13 @@ cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments
                     grid.z <= 65535 && threads > 0 && threads <= 1024 && block.z <= 64;
   if (!fits) return Call::done(cudaErrorInvalidConfiguration);
   if (shared > kernel->second.max_dynamic_shared) return Call::done(cudaErrorInvalidValue);
-  load_twins();
-  const auto twin = machine.twins.find(kernel->second.name);
-  if (twin == machine.twins.end()) {
+  static const BindTwin bind = load_twins();
+  std::function<void()> work = bind(kernel->second.name.c_str(), grid, block, shared, arguments);
+  if (!work) {
     std::fprintf(stderr, "gpusim: no twin for kernel %s\n", kernel->second.name.c_str());
     return Call::done(cudaErrorNoKernelImageForDevice);
   }
-  return Call::done(machine.submit(*stream, {twin->second(grid, block, shared, arguments)}));
+  return Call::done(machine.submit(*stream, {std::move(work)}));
 }
 
 struct Configuration {

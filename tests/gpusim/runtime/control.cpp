@@ -25,12 +25,6 @@ std::size_t copy_text(const std::string& text, char* target, std::size_t capacit
 
 }  // namespace
 
-GPUSIM_API void gpusim_register_twin(const char* kernel, gpusim::TwinBinder bind) {
-  Machine& machine = Machine::get();
-  const Lock lock(machine.mutex);
-  machine.twins[kernel] = bind;
-}
-
 GPUSIM_API cudaError_t gpusim_enqueue(cudaStream_t handle, const char* what, void (*run)(void*), void (*release)(void*),
                                       void* user) {
   const std::shared_ptr<void> job(user, release);

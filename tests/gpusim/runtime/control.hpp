@@ -4,22 +4,10 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
-#include <functional>
 
 #if defined(__GNUC__)
 #define GPUSIM_API extern "C" __attribute__((visibility("default")))
 #endif
-
-namespace gpusim {
-
-/// Copies a launch's arguments and returns the work of its whole grid.
-using TwinBinder = std::function<void()> (*)(dim3 grid, dim3 block, std::size_t shared_bytes, void** arguments);
-
-}  // namespace gpusim
-
-/// Makes `bind` the body of the kernel with this demangled name (without parameters). Called when a library of twins
-/// is loaded; the runtime loads the one named by GPUSIM_TWINS at the first launch.
-GPUSIM_API void gpusim_register_twin(const char* kernel, gpusim::TwinBinder bind);
 
 /// Queues `run(user)` as work of the device on `stream`: it may touch that device's memory, is captured, and is
 /// repeated by every launch of the graph. `release(user)` runs when neither stream nor graph holds it any more, or at

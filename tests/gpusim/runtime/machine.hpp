@@ -84,7 +84,6 @@ class Machine {
   std::set<Graph*> graphs;
   std::set<Graph*> executables;
   std::map<const void*, Kernel> kernels;
-  std::map<std::string, TwinBinder> twins;
   std::map<char*, Allocation> allocations;
 
   // -- work

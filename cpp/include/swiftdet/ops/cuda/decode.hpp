@@ -28,18 +28,21 @@ struct DeviceTensor {
   Shape shape{};
 };
 
-/// One level of a head of maps, or the whole of any other head.
+/// One level of a head of maps, or the whole of any other head. Offsets count values.
 struct HeadLevel {
-  const void* scores = nullptr;          ///< first score (or objectness) of batch item 0
-  const void* boxes = nullptr;           ///< first box value of batch item 0
-  std::int64_t scores_batch_stride = 0;  ///< values from one batch item to the next
+  const void* scores = nullptr;          ///< the first score (or objectness) of batch item 0
+  const void* boxes = nullptr;           ///< the first box value of batch item 0
+  std::int64_t scores_batch_stride = 0;  ///< from one batch item to the next
   std::int64_t boxes_batch_stride = 0;
   std::int32_t first_anchor = 0;
-  std::int32_t count = 0;  ///< anchors (predictions) of the level
-  std::int32_t cells = 0;  ///< maps: height * width
-  std::int32_t width = 0;
+  std::int32_t count = 0;         ///< anchors (predictions) of the level
+  std::int32_t cells = 0;         ///< anchors that lie side by side; of maps, height * width
+  std::int32_t score_stride = 0;  ///< from one anchor to the next; where class_major, from one group of `cells` on
+  std::int32_t box_stride = 0;    ///< likewise; with box_value_stride, from one value of a box to the next
+  std::int32_t box_value_stride = 0;
+  std::int32_t width = 0;       ///< maps: cells in a row
   std::int32_t first_tile = 0;  ///< of the scan, over all levels
-  float stride = 0.0F;          ///< px per cell
+  float stride = 0.0F;          ///< maps: px per cell
 };
 
 /// A head as the kernels take it: the outputs' addresses and the constants of the layout, captured by value.
@@ -47,17 +50,15 @@ struct DecodeHead {
   HeadLayout layout = HeadLayout::kColumns;
   BoxFormat box_format = BoxFormat::kCxcywh;
   TensorType type = TensorType::kFloat32;  ///< of all outputs
-  bool class_major = false;                ///< the anchors of one class lie side by side
-  bool has_objectness = false;             ///< with more than one class; with one class the objectness is the score
+  bool class_major = false;                ///< the scores of one class lie side by side
+  bool has_objectness = false;             ///< false where there is one class: then the objectness is its score
   bool logits = false;
-  bool interleaved = false;  ///< anchor_maps: [N, A, h, w, 5+C]
   std::int32_t batch = 0;
   std::int32_t num_classes = 0;
   std::int32_t predictions = 0;
   std::int32_t num_levels = 0;
-  std::int32_t tiles = 0;   ///< blocks of the scan per image
-  std::int32_t bins = 0;    ///< distribution_maps: reg_max + 1
-  std::int32_t values = 0;  ///< rows, interleaved maps: values per prediction
+  std::int32_t tiles = 0;  ///< blocks of the scan per image
+  std::int32_t bins = 0;   ///< distribution_maps: reg_max + 1
   std::int32_t anchors_per_cell = 1;
   std::array<HeadLevel, kMaxHeadLevels> levels{};
   std::array<std::array<float, 2>, kMaxHeadAnchors> anchors{};  ///< width, height in px; level by level
@@ -93,19 +94,20 @@ struct PostprocessItem {
                                                const std::uint8_t* device_classes, const LetterboxMeta& meta,
                                                Size source);
 
+/// Counts of one image, written by the kernels.
+struct DecodeCounts {
+  unsigned long long found;  ///< over the threshold
+  std::int32_t places;       ///< in use among the candidates: the smaller of `found` and max_candidates
+  std::int32_t finite;       ///< of these, with a finite box
+};
+
 /// Candidates of a batch in device memory, in the order of ops::Candidates; item i's begin at i * capacity.
 struct DeviceCandidates {
   float4* boxes = nullptr;  ///< x1 y1 x2 y2, network px
   float* scores = nullptr;
   std::int32_t* classes = nullptr;  ///< -1: the box was not finite, the place is to be skipped
   std::int32_t* anchors = nullptr;
-  /// Per item: places in use; of these, with a finite box; over the threshold but beyond max_candidates.
-  struct Counts {
-    std::int32_t places;
-    std::int32_t finite;
-    std::int64_t dropped;
-  };
-  Counts* counts = nullptr;
+  DecodeCounts* counts = nullptr;  ///< per item
   std::int32_t capacity = 0;
 };
 
@@ -113,9 +115,8 @@ struct DeviceCandidates {
 struct DecodeWorkspace {
   DeviceCandidates candidates{};
   unsigned long long* keys = nullptr;      ///< [batch, key_capacity] over the threshold, in any order
-  unsigned long long* selected = nullptr;  ///< [batch, capacity] the best ones, where there were more
+  unsigned long long* selected = nullptr;  ///< [batch, candidates.capacity] the best ones, where there were too many
   std::int32_t key_capacity = 0;
-  unsigned long long* found = nullptr;  ///< [batch] how many were over the threshold
 };
 
 /// Bytes that DecodeWorkspace needs for `head` and at most `max_candidates` candidates of an image.
@@ -125,8 +126,9 @@ struct DecodeWorkspace {
 [[nodiscard]] DecodeWorkspace decode_workspace(const DecodeHead& head, std::int32_t max_candidates, void* memory);
 
 /// Enqueues the decode of the whole batch; `items` is device memory [head.batch], read when the kernels run.
-/// Candidates equal those of ops::Decoder bit for bit, and in order; items' max_candidates must not be above that of
-/// the workspace. Neither allocates nor synchronises. One workspace serves one stream at a time.
+/// Candidates equal those of ops::Decoder bit for bit, and in order; those beyond an item's max_candidates are chosen
+/// by that order and counted. Where an item asks for more than the workspace's max_candidates, it gets those.
+/// Neither allocates nor synchronises. One workspace serves one stream at a time.
 [[nodiscard]] cudaError_t launch_decode(const DecodeHead& head, const PostprocessItem* items,
                                         const DecodeWorkspace& workspace, cudaStream_t stream);
 

@@ -34,16 +34,6 @@ struct DeviceImage {
   PixelFormat format = PixelFormat::kBgr;
 };
 
-/// Which rule makes a pixel; the choice is OpenCV's (see ops::resize).
-enum class ResizeRule : std::int32_t {
-  kCopy,         ///< equal sizes
-  kHalve,        ///< both sides exactly halved
-  kLinear,       ///< INTER_LINEAR
-  kAreaEnlarge,  ///< INTER_AREA where an axis enlarges
-  kWholeShrink,  ///< INTER_AREA, both factors whole
-  kArea,         ///< any other INTER_AREA
-};
-
 /// What the kernel reads, from device memory, for one batch item. Made by describe_letterbox, copied as it is.
 /// A value-initialised one stands for no image: its batch item is filled with the pad value.
 struct LetterboxImage {
@@ -53,7 +43,7 @@ struct LetterboxImage {
   std::int32_t pad_top = 0;
   ResizeRule rule = ResizeRule::kCopy;
   Size factor{};         ///< kWholeShrink
-  double scale_x = 1.0;  ///< source px per resized px: 1 / (resized / source), rounded twice as OpenCV does
+  double scale_x = 1.0;  ///< source px per resized px, as axis_scale rounds it
   double scale_y = 1.0;
   double inverse_scale_x = 1.0;  ///< resized / source
   double inverse_scale_y = 1.0;
