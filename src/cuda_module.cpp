@@ -19,6 +19,7 @@
 #include "convert.hpp"
 #include "detect_call.hpp"
 #include "gil.hpp"
+#include "swiftdet/base/log.hpp"
 #include "swiftdet/cuda/device.hpp"
 #include "swiftdet/gpu_detector.hpp"
 #include "swiftdet/tensorrt.hpp"
@@ -117,22 +118,22 @@ py::list detect(const GpuDetector& self, const std::vector<std::pair<AnyImage, b
   return to_list(std::move(results));
 }
 
-const char* severity_name(tensorrt::Severity severity) {
+const char* severity_name(Severity severity) {
   switch (severity) {
-    case tensorrt::Severity::kError: return "error";
-    case tensorrt::Severity::kWarning: return "warning";
+    case Severity::kError: return "error";
+    case Severity::kWarning: return "warning";
     default: return "info";
   }
 }
 
 py::list take_log() {
-  std::vector<tensorrt::LogEntry> entries;
+  std::vector<LogEntry> entries;
   {
     const GilReleased nogil;
-    entries = tensorrt::take_log();
+    entries = swiftdet::take_log();
   }
   py::list list;
-  for (const tensorrt::LogEntry& entry : entries) {
+  for (const LogEntry& entry : entries) {
     list.append(py::make_tuple(py::str(severity_name(entry.severity)), as_text(entry.text)));
   }
   return list;
@@ -205,8 +206,9 @@ void register_tensorrt(py::module_& m) {
           "Makes an engine of a plan on the GPU of index `device`. Plans can hold code: give it only what is "
           "trusted.\n\n"
           "Raises ModelError when it is no plan, one of another TensorRT or GPU, or no detector.");
-  m.def("take_log", &take_log, "What TensorRT said since the last call: list of ('error'|'warning'|'info', text).");
-  m.def("has_log", &tensorrt::has_log, "Whether take_log() would return anything.");
+  m.def("take_log", &take_log,
+        "What TensorRT and the pipeline said since the last call: list of ('error'|'warning'|'info', text).");
+  m.def("has_log", &swiftdet::has_log, "Whether take_log() would return anything.");
 }
 
 void register_detector(py::module_& m) {

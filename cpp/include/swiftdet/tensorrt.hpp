@@ -6,28 +6,14 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "swiftdet/gpu_engine.hpp"
 
 namespace swiftdet::tensorrt {
-
-enum class Severity : std::uint8_t { kError, kWarning, kInfo };
-
-struct LogEntry {
-  Severity severity = Severity::kInfo;
-  std::string text;
-};
-
-/// What TensorRT said since the last call, oldest first; of very much, the latest. Safe from several threads.
-[[nodiscard]] std::vector<LogEntry> take_log();
-/// Whether take_log() would return anything; costs one atomic read.
-[[nodiscard]] bool has_log() noexcept;
 
 /// One loaded libnvinfer. Process-wide for a given path; safe from several threads.
 class Runtime {

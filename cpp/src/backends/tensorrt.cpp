@@ -4,7 +4,6 @@
 #include <dlfcn.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -15,44 +14,11 @@
 
 #include "backends/tensorrt_module.hpp"
 #include "swiftdet/base/error.hpp"
+#include "swiftdet/base/log.hpp"
 #include "swiftdet/cuda/device.hpp"
 
 namespace swiftdet::tensorrt {
 namespace {
-
-/// Keeps what TensorRT says until somebody with a place for it asks: its threads must not call into Python.
-class Log final : public LogSink {
- public:
-  void write(Severity severity, const char* text) noexcept override {
-    try {
-      const std::lock_guard lock(mutex_);
-      if (entries_.size() == kKept) entries_.erase(entries_.begin());
-      entries_.push_back({severity, text});
-      pending_.store(true, std::memory_order_relaxed);
-    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory for a message
-    }
-  }
-
-  [[nodiscard]] std::vector<LogEntry> take() {
-    const std::lock_guard lock(mutex_);
-    pending_.store(false, std::memory_order_relaxed);
-    return std::exchange(entries_, {});
-  }
-
-  [[nodiscard]] bool pending() const noexcept { return pending_.load(std::memory_order_relaxed); }
-
- private:
-  static constexpr std::size_t kKept = 256;
-  std::mutex mutex_;
-  std::vector<LogEntry> entries_;
-  std::atomic<bool> pending_ = false;
-};
-
-/// Never destroyed: TensorRT keeps a pointer to it until the process is gone.
-Log& log_of_process() {
-  static auto* const log = new Log;
-  return *log;
-}
 
 constexpr const char* kInstall = "install it with: pip install 'swiftdet[tensorrt]'";
 
@@ -107,7 +73,7 @@ class LoadedRuntime final : public Runtime {
                                                  : "for TensorRT " + compiled + "; " + kInstall));
     }
     const auto open = symbol<OpenModule>(open_library(path), kOpenModule, path);
-    module_ = open(library_, log_of_process());
+    module_ = open(library_, &log);
   }
 
   [[nodiscard]] std::string version() const override { return library_.version; }
@@ -133,10 +99,6 @@ class LoadedRuntime final : public Runtime {
 };
 
 }  // namespace
-
-std::vector<LogEntry> take_log() { return log_of_process().take(); }
-
-bool has_log() noexcept { return log_of_process().pending(); }
 
 std::shared_ptr<const Runtime> Runtime::load(const std::filesystem::path& libnvinfer,
                                              const std::filesystem::path& module_dir) {

@@ -14,7 +14,7 @@
 namespace swiftdet::tensorrt {
 namespace {
 
-Severity as_severity(nvinfer1::ILogger::Severity severity) {
+swiftdet::Severity as_severity(nvinfer1::ILogger::Severity severity) {
   switch (severity) {
     case nvinfer1::ILogger::Severity::kINTERNAL_ERROR:
     case nvinfer1::ILogger::Severity::kERROR: return Severity::kError;
@@ -26,12 +26,12 @@ Severity as_severity(nvinfer1::ILogger::Severity severity) {
 /// TensorRT reports what went wrong to its logger and returns false; this keeps the last errors for our exceptions.
 class Logger final : public nvinfer1::ILogger {
  public:
-  explicit Logger(LogSink& sink) : sink_(sink) {}
+  explicit Logger(LogSink sink) : sink_(sink) {}
 
   void log(Severity severity, const char* text) noexcept override {
     if (severity == Severity::kVERBOSE) return;
-    const tensorrt::Severity ours = as_severity(severity);
-    sink_.write(ours, text);
+    const swiftdet::Severity ours = as_severity(severity);
+    sink_(ours, text);
     if (ours != tensorrt::Severity::kError) return;
     try {
       const std::lock_guard lock(mutex_);
@@ -59,7 +59,7 @@ class Logger final : public nvinfer1::ILogger {
 
  private:
   static constexpr std::size_t kKept = 4;
-  LogSink& sink_;
+  LogSink sink_;
   mutable std::mutex mutex_;
   std::vector<std::string> errors_;
   std::uint64_t count_ = 0;
@@ -236,7 +236,7 @@ class Engine final : public GpuEngine {
 
 class TensorRtModule final : public Module {
  public:
-  TensorRtModule(const Library& library, LogSink& sink) : logger_(sink), version_(library.version) {
+  TensorRtModule(const Library& library, LogSink sink) : logger_(sink), version_(library.version) {
     const std::uint64_t before = logger_.count();
     runtime_.reset(static_cast<nvinfer1::IRuntime*>(library.create_runtime(&logger_, NV_TENSORRT_VERSION)));
     if (runtime_ == nullptr) throw BackendError("TensorRT " + version_ + " does not start" + logger_.since(before));
@@ -272,6 +272,6 @@ class TensorRtModule final : public Module {
 }  // namespace swiftdet::tensorrt
 
 extern "C" __attribute__((visibility("default"))) std::unique_ptr<swiftdet::tensorrt::Module>
-swiftdet_open_tensorrt_module(const swiftdet::tensorrt::Library& library, swiftdet::tensorrt::LogSink& sink) {
+swiftdet_open_tensorrt_module(const swiftdet::tensorrt::Library& library, swiftdet::tensorrt::LogSink sink) {
   return std::make_unique<swiftdet::tensorrt::TensorRtModule>(library, sink);
 }

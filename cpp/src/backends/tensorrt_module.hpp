@@ -8,19 +8,13 @@
 #include <span>
 #include <string>
 
+#include "swiftdet/base/log.hpp"
 #include "swiftdet/gpu_engine.hpp"
-#include "swiftdet/tensorrt.hpp"
 
 namespace swiftdet::tensorrt {
 
-/// Where the messages go. Called from any thread; outlives every module.
-class LogSink {
- public:
-  virtual void write(Severity severity, const char* text) noexcept = 0;
-
- protected:
-  ~LogSink() = default;
-};
+/// Where the messages go: swiftdet::log of the package. Called from any thread.
+using LogSink = void (*)(Severity severity, const char* text) noexcept;
 
 /// What the package found out about the library before the module is asked to use it.
 struct Library {
@@ -41,7 +35,7 @@ class Module {
 };
 
 /// The one symbol that a module exports, as kOpenModule. @throw BackendError  TensorRT does not start.
-using OpenModule = std::unique_ptr<Module> (*)(const Library& library, LogSink& sink);
+using OpenModule = std::unique_ptr<Module> (*)(const Library& library, LogSink sink);
 inline constexpr const char* kOpenModule = "swiftdet_open_tensorrt_module";
 
 }  // namespace swiftdet::tensorrt

@@ -11,6 +11,7 @@
 #include "detector/session_pool.hpp"
 #include "ops/image_checks.hpp"
 #include "swiftdet/base/error.hpp"
+#include "swiftdet/base/log.hpp"
 #include "swiftdet/cuda/device.hpp"
 
 namespace swiftdet {
@@ -73,7 +74,13 @@ struct GpuDetector::State {
 
   void note_refusal(const std::string& refusal) const {
     const std::lock_guard lock(mutex);
+    if (!capture_refusal.empty()) return;
     capture_refusal = refusal;
+    log(Severity::kWarning,
+        ("this network cannot be captured as a CUDA graph; its kernels are queued one by one, which takes the host "
+         "longer: " +
+         refusal)
+            .c_str());
   }
 
   Config config;

@@ -8,6 +8,16 @@
 
 namespace gpusim {
 
+std::shared_ptr<Network> Network::of(std::span<const std::byte> onnx) {
+  static std::mutex mutex;
+  static std::map<std::vector<std::byte>, std::shared_ptr<Network>> known;
+  std::vector<std::byte> content(onnx.begin(), onnx.end());
+  const std::lock_guard lock(mutex);
+  std::shared_ptr<Network>& network = known[content];
+  if (network == nullptr) network = std::make_shared<Network>(std::move(content));
+  return network;
+}
+
 Network::Compiled& Network::compiled_for(std::int64_t height, std::int64_t width) {
   const auto found = compiled_.find({height, width});
   if (found != compiled_.end()) return found->second;

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "swiftdet/backend.hpp"
@@ -17,7 +18,10 @@ namespace gpusim {
 
 class Network {
  public:
-  explicit Network(std::span<const std::byte> onnx) : onnx_(onnx.begin(), onnx.end()) {}
+  /// The network of these bytes, the same one for the same bytes: tests open thousands of engines of few models.
+  static std::shared_ptr<Network> of(std::span<const std::byte> onnx);
+
+  explicit Network(std::vector<std::byte> onnx) : onnx_(std::move(onnx)) {}
 
   /// The shape of `output` for an input of `shape` [N, 3, H, W].
   [[nodiscard]] std::vector<std::int64_t> output_shape(const std::string& output, std::vector<std::int64_t> shape);

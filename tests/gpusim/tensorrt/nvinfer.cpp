@@ -127,7 +127,7 @@ class EngineBody final : public UnsupportedVCudaEngine {
         tensors(plan.tensors),
         profiles(plan.profiles),
         captures(plan.captures),
-        network(std::make_shared<Network>(plan.onnx)),
+        network(Network::of(plan.onnx)),
         self_(self) {
     cudaGetDevice(&device);
   }
