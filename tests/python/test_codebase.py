@@ -69,9 +69,12 @@ LAYERS = {
     "cpp/include/swiftdet/ops/": "ops",
     "cpp/src/ops/": "ops",
     "cpp/include/swiftdet/backend.hpp": "engine contract",
+    "cpp/include/swiftdet/gpu_engine.hpp": "engine contract",
     "cpp/include/swiftdet/openvino.hpp": "backends",
+    "cpp/include/swiftdet/tensorrt.hpp": "backends",
     "cpp/src/backends/": "backends",
     "cpp/include/swiftdet/detector.hpp": "detector",
+    "cpp/include/swiftdet/gpu_detector.hpp": "detector",
     "cpp/src/detector/": "detector",
 }
 MAY_INCLUDE = {
@@ -79,7 +82,7 @@ MAY_INCLUDE = {
     "cpu": {"base"},
     "cuda": {"base"},
     "ops": {"base", "cpu", "cuda"},
-    "engine contract": {"base"},
+    "engine contract": {"base", "cuda"},
     "backends": {"base", "cuda", "engine contract"},
     "detector": {"base", "cpu", "cuda", "ops", "engine contract", "backends"},
 }
