@@ -1,6 +1,6 @@
 """The compiled GPU path, executed on stand-ins for CUDA and TensorRT: tests/gpusim/python in processes of their own.
 
-Needs the build of the CMake preset `gpusim`; SWIFTDET_GPUSIM_BUILD names its folder.
+Needs the build of the CMake preset `gpu`; SWIFTDET_GPUSIM_BUILD names its folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SUITES = sorted(path.stem for path in FOLDER.glob("test_*.py"))
 def build() -> Path:
     folder = os.environ.get(stand_ins.BUILD_VARIABLE)
     if folder is None:
-        pytest.skip(f"{stand_ins.BUILD_VARIABLE} does not name a build of the preset gpusim (docs/development.md)")
+        pytest.skip(f"{stand_ins.BUILD_VARIABLE} does not name a build of the preset gpu (docs/development.md)")
     return Path(folder)
 
 

@@ -201,8 +201,9 @@ __global__ void __launch_bounds__(kScanThreads)
   }
   if (threadIdx.x == 0) collected = 0;
   __syncthreads();
-  Picker pick{{workspace.selected + static_cast<std::int64_t>(image) * workspace.candidates.capacity, &collected, limit},
-              prefix};
+  Picker pick{
+      {workspace.selected + static_cast<std::int64_t>(image) * workspace.candidates.capacity, &collected, limit},
+      prefix};
   source.visit(pick);
 }
 

@@ -177,8 +177,8 @@ DecodeHead describe_head(std::span<const DeviceTensor> outputs, const HeadSpec& 
   return result;
 }
 
-PostprocessItem postprocess_item(const DecodeOptions& decode, const NmsOptions& nms,
-                                 const std::uint8_t* device_classes, const LetterboxMeta& meta, Size source) {
+PostprocessItem postprocess_item(const DecodeOptions& decode, const NmsOptions& nms, const std::uint8_t* device_classes,
+                                 const LetterboxMeta& meta, Size source) {
   check_threshold("conf", decode.conf_threshold);
   check_threshold("iou", nms.iou_threshold);
   check_at_least("max_candidates", decode.max_candidates, 1);

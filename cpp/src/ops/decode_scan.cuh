@@ -17,7 +17,7 @@ namespace swiftdet::ops::cuda {
 inline constexpr int kWarp = 32;
 inline constexpr int kScanWarps = 8;
 inline constexpr int kScanThreads = kWarp * kScanWarps;
-inline constexpr int kTileAnchors = kWarp;           ///< of a tile, in all layouts but detections
+inline constexpr int kTileAnchors = kWarp;            ///< of a tile, in all layouts but detections
 inline constexpr int kTileDetections = kScanThreads;  ///< a thread each
 inline constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 

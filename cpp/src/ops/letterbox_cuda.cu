@@ -282,8 +282,8 @@ __global__ void __launch_bounds__(kThreads)
     four = four_pixels(packed_pixels(image.source), image, x, y, taps, rows[row], target.pad_value);
   }
   const std::int64_t plane = static_cast<std::int64_t>(target.size.width) * target.size.height;
-  T* const first = static_cast<T*>(target.tensor) + 3 * plane * blockIdx.z +
-                   static_cast<std::int64_t>(y) * target.size.width;
+  T* const first =
+      static_cast<T*>(target.tensor) + 3 * plane * blockIdx.z + static_cast<std::int64_t>(y) * target.size.width;
   store_plane(first, x, four.red, 0, target);
   store_plane(first + plane, x, four.green, 1, target);
   store_plane(first + 2 * plane, x, four.blue, 2, target);
@@ -291,10 +291,10 @@ __global__ void __launch_bounds__(kThreads)
 
 cudaError_t launch_letterbox(const LetterboxImage* images, const LetterboxTarget& target, cudaStream_t stream) {
   const auto tiles = [](int length, int tile) { return static_cast<unsigned>((length + tile - 1) / tile); };
-  const swiftdet::cuda::LaunchShape shape{dim3(tiles(target.size.width, kTileWidth),
-                                               tiles(target.size.height, kTileHeight),
-                                               static_cast<unsigned>(target.batch)),
-                                          dim3(kThreadsX, kThreadsY)};
+  const swiftdet::cuda::LaunchShape shape{
+      dim3(tiles(target.size.width, kTileWidth), tiles(target.size.height, kTileHeight),
+           static_cast<unsigned>(target.batch)),
+      dim3(kThreadsX, kThreadsY)};
   return target.type == TensorType::kFloat16
              ? swiftdet::cuda::launch<letterbox_kernel<__half>>(shape, stream, images, target)
              : swiftdet::cuda::launch<letterbox_kernel<float>>(shape, stream, images, target);

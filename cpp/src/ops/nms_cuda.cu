@@ -1,8 +1,8 @@
 // NMS kernel: greedy suppression of one image's candidates by one block, then mapping back, clipping and packing.
 //
 // Candidates come in order, 512 at a time, a thread each: first against the survivors so far, then against one another.
-// For the latter each thread writes a row of bits (whom it would suppress), and one warp walks down the survivors alone:
-// with K survivors that is K steps, however many candidates there are. The walk ends at max_det.
+// For the latter each thread writes a row of bits (whom it would suppress), and one warp walks down the survivors
+// alone: with K survivors that is K steps, however many candidates there are. The walk ends at max_det.
 //
 // Bytes moved: 20 of each candidate, 24 of each survivor; a survivor is read again by each further 512 candidates.
 #include <cuda_runtime.h>
@@ -118,8 +118,8 @@ __device__ void walk(const Chunk& chunk, int words, std::int32_t first, std::int
 }  // namespace
 
 __global__ void __launch_bounds__(kChunk)
-    nms_kernel(const bool suppresses_boxes, const PostprocessItem* __restrict__ items, const DeviceCandidates candidates,
-               const PackedLayout layout, float4* kept_boxes, void* results) {
+    nms_kernel(const bool suppresses_boxes, const PostprocessItem* __restrict__ items,
+               const DeviceCandidates candidates, const PackedLayout layout, float4* kept_boxes, void* results) {
   __shared__ Chunk chunk;
   __shared__ Progress progress;
   const PostprocessItem& item = items[blockIdx.x];

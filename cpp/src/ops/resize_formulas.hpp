@@ -65,7 +65,8 @@ struct LinearTap {
   return static_cast<std::uint8_t>((sum + 2) >> 2);
 }
 
-// --- Area: how much of each source pixel a destination cell covers ----------------------------------------------------
+// --- Area: how much of each source pixel a destination cell covers
+// ----------------------------------------------------
 
 /// Perhaps part of a pixel, whole pixels, perhaps part of a pixel.
 struct AreaCell {

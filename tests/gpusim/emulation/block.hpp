@@ -28,7 +28,8 @@ void set_schedule(Schedule schedule, unsigned seed = 1);
 /// a second caller waits until the first one's grid is done. Ends the process on a launch that a GPU would refuse.
 void run_grid(const GridShape& shape, void (*body)(const void* context), const void* context);
 
-// --- What the builtins of cuda_builtins.hpp are made of; to be called from a body --------------------------------------
+// --- What the builtins of cuda_builtins.hpp are made of; to be called from a body
+// --------------------------------------
 
 [[nodiscard]] const uint3& thread_index();
 [[nodiscard]] const uint3& block_index();

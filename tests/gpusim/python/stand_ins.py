@@ -1,6 +1,6 @@
 """The stand-ins for CUDA and TensorRT as Python sees them, and the environment that puts them in NVIDIA's place.
 
-    environment(Path("build/gpusim"), eager=False)      # for a process that shall run on them
+    environment(Path("build/gpu"), eager=False)      # for a process that shall run on them
     CUDA.log(), CUDA.fail("cudaMalloc", 1, OUT_OF_MEMORY)   # in such a process
 """
 
@@ -19,7 +19,7 @@ ILLEGAL_ADDRESS = 700
 LAUNCH_FAILURE = 719
 
 BUILD_VARIABLE = "SWIFTDET_GPUSIM_BUILD"
-"""Environment variable: the build folder of the CMake preset `gpusim`."""
+"""Environment variable: the build folder of the CMake preset `gpu`."""
 
 
 def environment(build: Path, *, eager: bool, **more: str) -> dict[str, str]:

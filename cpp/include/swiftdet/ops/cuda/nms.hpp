@@ -42,7 +42,8 @@ struct PackedLayout {
 ///
 /// Detections equal those of the CPU's pipeline bit for bit: ops::Nms over the candidates, then x = (x_net - pad) /
 /// scale, clipped to the image. A head of layout detections is only cut at max_det. Where an
-/// item asks for more than `layout.capacity` detections, it gets those. Every byte of each header is written; places beyond K are left as they are.
+/// item asks for more than `layout.capacity` detections, it gets those. Every byte of each header is written; places
+/// beyond K are left as they are.
 /// @param items       device memory [head.batch], read when the kernel runs.
 /// @param candidates  of launch_decode on the same stream.
 /// @param workspace   device memory of nms_workspace_bytes, 16-byte aligned, of any content.
