@@ -397,7 +397,7 @@ def test_weights_that_are_not_finite_are_refused(tiny_state, bad):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"precision": "fp16"}, InvalidArgument, "builds 'fp32', got 'fp16'"),
+        ({"precision": "bf16"}, InvalidArgument, "builds 'fp32' and 'fp16', got 'bf16'"),
         ({"precision": "int8"}, InvalidArgument, "builds 'fp32'"),
         ({"head": "nms"}, InvalidArgument, "'raw' or 'decoded'"),
         ({"channel_order": "BGR"}, InvalidArgument, "'rgb' or 'bgr', got 'BGR'"),

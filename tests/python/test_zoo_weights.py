@@ -222,7 +222,7 @@ def test_export_says_what_it_folded(folder, capsys):
     [
         (["yolov7-tiny"], 1, "name without weights"),
         (["yolov7-tiny", "--weights", "no.pt"], 1, "no.pt"),
-        (["yolov7-tiny", "--weights", "synthetic", "--precision", "fp16"], 2, "builds 'fp32', got 'fp16'"),
+        (["yolov7-tiny", "--weights", "synthetic", "--precision", "int8"], 2, "builds 'fp32' and 'fp16', got 'int8'"),
         (["yolov7-tiny", "--weights", "synthetic", "--imgsz", "100"], 2, "multiples of 32"),
         (["yolov7-tiny", "--weights", "synthetic", "--imgsz", "big"], 2, "expected a size"),
         (["yolov7-tiny", "--weights", "synthetic", "--batch", "0"], 2, "--batch"),

@@ -54,7 +54,7 @@ def export(
     ] = None,
     batch: Annotated[str, typer.Option(metavar="N", help="Images per call, or 'dynamic'.")] = DYNAMIC,
     head: Annotated[str, typer.Option(help="raw maps, or decoded boxes and scores for other runtimes.")] = "raw",
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, or fp16 for weights and feature maps.")] = "fp32",
     channel_order: Annotated[str, typer.Option(help="rgb, or bgr to take OpenCV's order without a swap.")] = "rgb",
     fold_divisor: Annotated[
         bool, typer.Option("--fold-divisor", help="Take pixels of 0 to 255 (not exact; for other runtimes).")

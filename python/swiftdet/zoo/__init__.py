@@ -69,7 +69,8 @@ def build(
         imgsz: side or (height, width) px, multiples of the largest stride; "dynamic" leaves it open; None: the
             variant's own.
         batch: images per call; "dynamic" leaves it open.
-        precision: "fp32".
+        precision: "fp32", or "fp16": weights and feature maps are float16, while the input, the outputs and a decoded
+            head stay float32. Only for the deploy form.
         deploy: True gives the smallest graph that computes the same: batch norms, branches, implicit terms and scales
             merged in float64. False keeps them as nodes of their own, as the official exports do.
         head: "raw" maps, or "decoded" for runtimes without a decoder.

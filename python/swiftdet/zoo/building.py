@@ -74,8 +74,10 @@ def build(
     fold_divisor: bool,
 ) -> onnx.ModelProto:
     """See `swiftdet.zoo.build`."""
-    if precision != "fp32":
-        raise InvalidArgument(f"precision: this version builds 'fp32', got {precision!r}")
+    if precision not in ("fp32", "fp16"):
+        raise InvalidArgument(f"precision: this version builds 'fp32' and 'fp16', got {precision!r}")
+    if precision == "fp16" and not deploy:
+        raise InvalidArgument("precision: 'fp16' is for the merged graph; leave deploy=True, or take 'fp32'")
     if head not in ("raw", "decoded"):
         raise InvalidArgument(f"head: expected 'raw' or 'decoded', got {head!r}")
     if channel_order not in ("rgb", "bgr"):
@@ -98,7 +100,12 @@ def build(
         detector, weights = _with_weights(variant.name, state, wanted)
     size = _size(imgsz, variant, detector.strides[-1])
     preprocess = FAMILY_DEFAULTS[variant.family].preprocess
-    label: dict[str, object] = {"deploy": deploy, "channel_order": channel_order, "divisor_folded": 1.0}
+    label: dict[str, object] = {
+        "precision": precision,
+        "deploy": deploy,
+        "channel_order": channel_order,
+        "divisor_folded": 1.0,
+    }
     if channel_order == "bgr":
         weights = stem.reverse_channels(detector.network, weights)
         preprocess = dataclasses.replace(preprocess, channel_order="bgr")
@@ -109,7 +116,15 @@ def build(
     spec = _describe(variant, detector, size, head, names, preprocess, is_synthetic=state is None)
     metadata = {METADATA_KEY: spec.to_json(), BUILD_KEY: json.dumps(label, separators=(",", ":"))}
     return _write(
-        detector, weights, spec, metadata, variant.name, free_size=imgsz == "dynamic", batch=batch, deploy=deploy
+        detector,
+        weights,
+        spec,
+        metadata,
+        variant.name,
+        free_size=imgsz == "dynamic",
+        batch=batch,
+        deploy=deploy,
+        half=precision == "fp16",
     )
 
 
@@ -299,6 +314,7 @@ def _write(
     free_size: bool,
     batch: Batch,
     deploy: bool,
+    half: bool,
 ) -> onnx.ModelProto:
     import onnx  # noqa: PLC0415 - slow to import, and the catalogue needs it not
 
@@ -306,6 +322,8 @@ def _write(
 
     graph = Graph()
     write(detector.network, state, graph, deploy=deploy)
+    if half:
+        graph.to_half(detector.network.input.name, detector.network.outputs)
     fixed = None if free_size else spec.imgsz
     first: int | str = "batch" if batch == "dynamic" else batch
     outputs = _outputs(graph, detector, spec.head, fixed, first)
