@@ -63,6 +63,23 @@ class CudaDriver:
         """What an engine plan depends on: the driver's branch, or its CUDA where the branch is unknown."""
         return self.release.split(".", 1)[0] or f"cuda{self.cuda_version[0]}"
 
+    def device(self, index: int) -> CudaDevice:
+        """The GPU "cuda:index".
+
+        Raises:
+            BackendUnavailable: there is none of that number, or it is too old.
+        """
+        if index >= len(self.devices):
+            seen = ", ".join(f"cuda:{device.index} {device.name}" for device in self.devices) or "none"
+            raise BackendUnavailable(f"no GPU cuda:{index}; the driver shows: {seen}")
+        device = self.devices[index]
+        if device.capability < MIN_CAPABILITY:
+            raise BackendUnavailable(
+                f"{device.name} has compute capability {device.capability[0]}.{device.capability[1]}; "
+                f"{MIN_CAPABILITY[0]}.{MIN_CAPABILITY[1]} is the least that works"
+            )
+        return device
+
 
 def driver() -> CudaDriver:
     """The installed driver, asked anew at each call.
@@ -79,7 +96,7 @@ def driver() -> CudaDriver:
         _check(library, "cuDeviceGetCount", library.cuDeviceGetCount(ctypes.byref(count)))
     return CudaDriver(
         cuda_version=(version.value // 1000, version.value % 1000 // 10),
-        release=_release(),
+        release=driver_release(),
         devices=tuple(_device(library, index) for index in range(count.value)),
     )
 
@@ -139,7 +156,8 @@ def _check(library: Any, call: str, status: int) -> None:
     raise BackendUnavailable(f"the NVIDIA driver refused {call}: {words} (CUDA error {status}); check nvidia-smi")
 
 
-def _release() -> str:
+def driver_release() -> str:
+    """The driver's own version, "580.65.06"; empty where the system does not tell."""
     try:
         text = _KERNEL_MODULE.read_text(encoding="ascii").strip()
     except (OSError, ValueError):

@@ -17,10 +17,16 @@ from filelock import FileLock
 from swiftdet.engines.tensorrt.plan_files import Manifest, Plan, manifest_path, read_manifest, read_plan, write_plan
 from swiftdet.errors import InvalidArgument, ModelError
 
-_LOG = logging.getLogger("swiftdet.tensorrt")
+_LOG = logging.getLogger("swiftdet.cache")
 _FOLDER = "tensorrt"
 _KEY_VERSION = 1
 _SHORTEST_PREFIX = 4
+
+
+def default_folder() -> Path:
+    """`cache_dir` where nobody names one: `swiftdet` in the user's cache folder. Building engines takes minutes."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "swiftdet"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swiftdet import cuda_devices
 from swiftdet.engines.tensorrt import library as tensorrt
 from swiftdet.engines.tensorrt import precision as precisions
+from swiftdet.engines.tensorrt import running
 from swiftdet.engines.tensorrt.building import build_plan
 from swiftdet.engines.tensorrt.cache import EngineCache, EngineKey
 from swiftdet.engines.tensorrt.options import Batches, BuildOptions
 from swiftdet.engines.tensorrt.plan_files import Manifest, Plan
 from swiftdet.engines.tensorrt.progress import BuildProgress
-from swiftdet.errors import BackendUnavailable, InvalidArgument, ModelError
+from swiftdet.errors import InvalidArgument, ModelError
 from swiftdet.model_files.names import printable
 
 if TYPE_CHECKING:
@@ -80,25 +81,7 @@ def target(index: int = 0) -> Target:
         BackendUnavailable: no driver, no such GPU, one that is too old, or no TensorRT; says what to do.
     """
     driver = cuda_devices.driver()  # before TensorRT, which does not survive a machine without one
-    return Target(usable_device(driver, index), driver.major, tensorrt.load())
-
-
-def usable_device(driver: cuda_devices.CudaDriver, index: int) -> cuda_devices.CudaDevice:
-    """GPU `index` of a driver.
-
-    Raises:
-        BackendUnavailable: there is none of that number, or it is too old.
-    """
-    if index >= len(driver.devices):
-        seen = ", ".join(f"cuda:{device.index} {device.name}" for device in driver.devices) or "none"
-        raise BackendUnavailable(f"no GPU cuda:{index}; the driver shows: {seen} (check CUDA_VISIBLE_DEVICES)")
-    device = driver.devices[index]
-    if device.capability < cuda_devices.MIN_CAPABILITY:
-        least = ".".join(map(str, cuda_devices.MIN_CAPABILITY))
-        raise BackendUnavailable(
-            f"{device.name} has compute capability {device.capability[0]}.{device.capability[1]}; {least} is needed"
-        )
-    return device
+    return Target(driver.device(index), driver.major, tensorrt.load())
 
 
 def options_for(
@@ -187,6 +170,38 @@ def cached(
         driver=where.driver,
     )
     return cache.get_or_build(key, lambda: _build(model, graph, options, where, progress))
+
+
+def open_for(
+    model: Model,
+    index: int,
+    *,
+    precision: str,
+    max_batch: int,
+    performance: str,
+    cache_dir: Path,
+    progress: BuildProgress | None = None,
+) -> Any:
+    """An engine of a model, ready to run on GPU `index`: built, or out of the cache.
+
+    Args:
+        model: as read.
+        index: of the GPU.
+        precision: "auto" (fp16), "fp16" or "fp32".
+        max_batch: most images in one run, where the model leaves that open.
+        performance: "latency" is fastest for one image, "throughput" for `max_batch`.
+        cache_dir: where engines are kept.
+        progress: hears of a build.
+
+    Raises:
+        BackendUnavailable, ModelError, InvalidArgument, BackendError: see `target`, `cached` and `running.open_engine`.
+    """
+    if precision not in {"auto", "fp16", "fp32"}:
+        raise InvalidArgument(f"precision: engines for GPUs are 'fp16' or 'fp32', got {precision!r}")
+    batches = Batches(1, max_batch if performance == "throughput" else 1, max_batch) if model.dynamic_batch else None
+    options = options_for(model, precision=precision, batches=batches)
+    plan = cached(model, options, target(index), EngineCache(cache_dir), progress=progress)
+    return running.open_engine(plan, index)
 
 
 def _build(
