@@ -128,10 +128,8 @@ def _load() -> Any:
     try:
         return ctypes.CDLL(_LIBRARY)
     except OSError as e:
-        raise BackendUnavailable(
-            f"no NVIDIA driver: {_LIBRARY} does not load ({e}); install the driver, and in a container start it with "
-            "access to the GPU"
-        ) from e
+        why = "is not there" if "cannot open shared object" in str(e) else f"does not load ({e})"
+        raise BackendUnavailable(f"no NVIDIA driver: {_LIBRARY} {why}") from e
 
 
 def _device(library: Any, index: int) -> CudaDevice:

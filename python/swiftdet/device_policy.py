@@ -12,6 +12,7 @@ from swiftdet.engines.tensorrt import library as tensorrt
 from swiftdet.engines.tensorrt import running
 from swiftdet.errors import BackendUnavailable, InvalidArgument
 
+_DRIVER = "install NVIDIA's driver, and start a container with access to the GPU"
 _CUDA_BUILD = "build swiftdet on this machine with a CUDA toolkit: SWIFTDET_WITH_CUDA=ON (docs/gpu.md)"
 
 
@@ -118,7 +119,7 @@ def _driver(_: int) -> Link:
     try:
         driver = _visible()
     except BackendUnavailable as e:
-        return Link("driver", False, str(e), missing=True)
+        return Link("driver", False, str(e), _DRIVER, missing=True)
     release = f"{driver.release}, " if driver.release else ""
     return Link("driver", True, f"{release}CUDA {driver.cuda_version[0]}.{driver.cuda_version[1]}")
 
