@@ -188,12 +188,19 @@ void register_tensorrt(py::module_& m) {
             return std::make_pair(range.least, range.most);
           },
           "size"_a, "Fewest and most images of (height, width) in one run; (0, 0): that size cannot be run.");
-  py::class_<tensorrt::Runtime, std::shared_ptr<const tensorrt::Runtime>>(
+  py::class_<tensorrt::Runtime, std::shared_ptr<tensorrt::Runtime>>(
       m, "TensorRTRuntime", "A loaded libnvinfer. One for each path and process; safe from several threads.")
-      .def_static("load", &tensorrt::Runtime::load, "libnvinfer"_a, "module_dir"_a, py::call_guard<GilReleased>(),
-                  "Loads a libnvinfer and, from `module_dir`, what was compiled for its major release.\n\n"
-                  "Raises BackendUnavailable when there is no GPU, the library does not load, or its release is "
-                  "another one.")
+      .def_static(
+          "load",
+          [](const std::filesystem::path& libnvinfer, const std::filesystem::path& module_dir) {
+            const GilReleased nogil;
+            // pybind11 knows no pointers to const; every method bound below is const.
+            return std::const_pointer_cast<tensorrt::Runtime>(tensorrt::Runtime::load(libnvinfer, module_dir));
+          },
+          "libnvinfer"_a, "module_dir"_a,
+          "Loads a libnvinfer and, from `module_dir`, what was compiled for its major release.\n\n"
+          "Raises BackendUnavailable when there is no GPU, the library does not load, or its release is "
+          "another one.")
       .def_property_readonly("version", &tensorrt::Runtime::version, "As \"10.14.1\".")
       .def(
           "deserialize",

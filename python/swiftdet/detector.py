@@ -323,9 +323,7 @@ class Detector:
     def _gpu_pipeline(self, engine: Any, max_batch: int) -> Any:
         from swiftdet.engines.tensorrt import running  # noqa: PLC0415 - hosts without a GPU need none of it
 
-        return running.cuda_part().Detector(
-            engine, *self._described(), max_sessions=self._sessions, max_batch=max_batch
-        )
+        return running.Pipeline(engine, *self._described(), sessions=self._sessions, max_batch=max_batch)
 
     def _described(self) -> tuple[_core.Preprocess, _core.HeadSpec, tuple[int, int]]:
         """The model's description as the core takes it."""

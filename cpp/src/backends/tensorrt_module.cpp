@@ -32,7 +32,7 @@ class Logger final : public nvinfer1::ILogger {
     if (severity == Severity::kVERBOSE) return;
     const swiftdet::Severity ours = as_severity(severity);
     sink_(ours, text);
-    if (ours != tensorrt::Severity::kError) return;
+    if (ours != swiftdet::Severity::kError) return;
     try {
       const std::lock_guard lock(mutex_);
       ++count_;

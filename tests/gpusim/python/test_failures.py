@@ -28,10 +28,10 @@ def life(plan, errors):
                 try:
                     result = gpu(IMAGE, conf=0.05)
                 except swiftdet.SwiftdetError as e:
-                    errors.append(e)
+                    errors.append(e.with_traceback(None))  # whose frames would keep the pipeline
                     result = None
     except swiftdet.SwiftdetError as e:
-        errors.append(e)
+        errors.append(e.with_traceback(None))  # whose frames would keep the pipeline
     return result
 
 
@@ -50,8 +50,7 @@ def test_every_call_of_cuda_fails_once(cuda, columns_plan, expected, error):
         errors = []
         result = life(columns_plan, errors)
         assert cuda.failed(), nth
-        failing = next(line for i, line in enumerate(cuda.log()) if i >= 0)
-        assert all(type(e) in TYPED for e in errors), (nth, failing, errors)
+        assert all(type(e) in TYPED for e in errors), (nth, errors)
         assert len(errors) <= 1, (nth, errors)  # one failure, one error: the call after it works
         raised += len(errors)
         if result is not None:
@@ -100,7 +99,7 @@ def test_a_lost_device_marks_the_detector_dead(cuda, columns_plan, expected, err
         assert cuda.failed()
         cuda.clear_log()
         for _ in range(2):
-            with pytest.raises(CudaError, match=r"dead.*cudaStreamSynchronize"):
+            with pytest.raises(CudaError, match=r"dead.*: cuda[A-Z]"):
                 gpu(IMAGE)
         assert cuda.log() == []  # the device is not asked again
         cuda.heal()  # as a new process would find it; this detector stays dead

@@ -37,11 +37,12 @@ GPUSIM_API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* handle, unsigned 
 GPUSIM_API cudaError_t cudaStreamDestroy(cudaStream_t handle) {
   const Call call("cudaStreamDestroy");
   Machine& machine = Machine::get();
+  auto* const stream = reinterpret_cast<Stream*>(handle);
   if (call.refused()) {
     machine.abandon(handle);
+    if (machine.streams.count(stream) != 0) stream->queue.clear();
     return call.result();
   }
-  auto* const stream = reinterpret_cast<Stream*>(handle);
   if (machine.streams.count(stream) == 0) return Call::done(cudaErrorInvalidResourceHandle);
   machine.drain(*stream);
   for (Event* const event : machine.events) {

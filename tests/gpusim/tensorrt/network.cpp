@@ -10,11 +10,11 @@ namespace gpusim {
 
 std::shared_ptr<Network> Network::of(std::span<const std::byte> onnx) {
   static std::mutex mutex;
-  static std::map<std::vector<std::byte>, std::shared_ptr<Network>> known;
-  std::vector<std::byte> content(onnx.begin(), onnx.end());
+  static std::map<std::string, std::shared_ptr<Network>> known;
+  const std::string content(reinterpret_cast<const char*>(onnx.data()), onnx.size());
   const std::lock_guard lock(mutex);
   std::shared_ptr<Network>& network = known[content];
-  if (network == nullptr) network = std::make_shared<Network>(std::move(content));
+  if (network == nullptr) network = std::make_shared<Network>(std::vector(onnx.begin(), onnx.end()));
   return network;
 }
 

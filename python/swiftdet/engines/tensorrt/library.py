@@ -77,9 +77,12 @@ def has_cuda_part() -> bool:
 
 
 def runtime_majors() -> tuple[int, ...]:
-    """TensorRT majors that this installation was compiled to run: for each, a library of ours beside the core."""
-    package = Path(__file__).parents[2]
-    found = (re.fullmatch(r"libswiftdet_trt(\d+)\.so", file.name) for file in package.glob("libswiftdet_trt*.so"))
+    """TensorRT majors that this installation was compiled to run: for each, a library of ours beside the CUDA part."""
+    part = importlib.util.find_spec("swiftdet._cuda")
+    if part is None or part.origin is None:
+        return ()
+    folder = Path(part.origin).parent
+    found = (re.fullmatch(r"libswiftdet_trt(\d+)\.so", file.name) for file in folder.glob("libswiftdet_trt*.so"))
     return tuple(sorted(int(match[1]) for match in found if match))
 
 

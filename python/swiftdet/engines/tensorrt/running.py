@@ -81,8 +81,44 @@ def signature(engine: Any, size: tuple[int, int] | None = None) -> Signature:
     return Signature((Port(name, tuple(shape)),), tuple(Port(n, tuple(s)) for n, s, _ in engine.outputs))
 
 
+class Pipeline:
+    """The compiled pipeline of a detector on a GPU. Safe from any number of threads.
+
+    What TensorRT and the pipeline have to say reaches Python's logging after the call: their threads must not do it.
+    """
+
+    def __init__(
+        self, engine: Any, preprocess: Any, head: Any, imgsz: tuple[int, int], *, sessions: int, max_batch: int
+    ) -> None:
+        """A pipeline around an engine of `open_engine`.
+
+        Args:
+            engine: may be shared by other pipelines.
+            preprocess: `_core.Preprocess`.
+            head: `_core.HeadSpec`.
+            imgsz: (height, width) px of the network's input.
+            sessions: most sessions; 0: the pipeline's own choice.
+            max_batch: most images in one run.
+
+        Raises:
+            ModelError: the head does not fit the engine's outputs.
+            InvalidArgument: the engine was not built for `imgsz`.
+        """
+        cuda = cuda_part()
+        self._has_log = cuda.has_log
+        self._core = cuda.Detector(engine, preprocess, head, imgsz, max_sessions=sessions, max_batch=max_batch)
+
+    def detect(self, images: list[tuple[Any, bool]], **options: Any) -> Any:
+        """As `_core.Detector.detect`; an image may also be a `CudaImage`."""
+        try:
+            return self._core.detect(images, **options)
+        finally:
+            if self._has_log():
+                forward_log()
+
+
 def forward_log() -> None:
-    """Hands what TensorRT said to Python's logging, from a thread that may."""
+    """Hands what TensorRT and the pipeline said to Python's logging, from a thread that may."""
     cuda = cuda_part()
     if cuda.has_log():
         for severity, text in cuda.take_log():
