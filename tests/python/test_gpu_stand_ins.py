@@ -32,9 +32,9 @@ def build() -> Path:
 @pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.timeout(1800)
 def test_suite(build, suite, eager):
+    options = ["--rootdir", str(FOLDER), "-c", os.devnull, "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "--rootdir", str(FOLDER), "-c", os.devnull, "-p", "no:cacheprovider"]
-        + [f"--override-ini=pythonpath={FOLDER}", str(FOLDER / f"{suite}.py")],
+        [sys.executable, "-m", "pytest", "-q", "-x", *options, str(FOLDER / f"{suite}.py")],
         env=stand_ins.environment(build, eager=eager, PYTHONPATH=str(FOLDER)),
         capture_output=True,
         text=True,

@@ -23,8 +23,8 @@ swiftdet.__path__.append(str(BUILD / "swiftdet"))
 sys.path.append(str(Path(__file__).parents[2] / "data"))
 
 import make_models  # noqa: E402 - found by the line above
-import plans  # noqa: E402 - needs the package
 
+import plans  # noqa: E402 - needs the package
 from swiftdet.model import LoadedModel, load  # noqa: E402
 
 SIZE = (64, 96)

@@ -1,7 +1,7 @@
 """The stand-ins for CUDA and TensorRT as Python sees them, and the environment that puts them in NVIDIA's place.
 
-    environment(Path("build/gpu"), eager=False)      # for a process that shall run on them
-    CUDA.log(), CUDA.fail("cudaMalloc", 1, OUT_OF_MEMORY)   # in such a process
+environment(Path("build/gpu"), eager=False)  # for a process that shall run on them
+Cuda().fail(1, OUT_OF_MEMORY, name="cudaMalloc")  # in such a process
 """
 
 from __future__ import annotations

@@ -21,7 +21,10 @@ def current(cuda):
 def test_each_detector_stays_on_its_device(cuda, columns_plan):
     image = picture(60, 90)
     assert current(cuda) == 0
-    with swiftdet.Detector(columns_plan, device="cuda:1") as second, swiftdet.Detector(columns_plan, device="cuda:0") as first:
+    with (
+        swiftdet.Detector(columns_plan, device="cuda:1") as second,
+        swiftdet.Detector(columns_plan, device="cuda:0") as first,
+    ):
         assert (first.device, second.device) == ("cuda:0", "cuda:1")
         cuda.clear_log()
         result = second(image, conf=0.05)

@@ -9,7 +9,8 @@ import pytest
 import swiftdet
 from conftest import assert_same, picture
 
-REFUSED = {"classifier", "segmentation", "damo-with-preprocess", "ultralytics-transposed"}  # tests/python/test_recognition.py
+# As tests/python/test_recognition.py proves.
+REFUSED = {"classifier", "segmentation", "damo-with-preprocess", "ultralytics-transposed"}
 DETECTORS = sorted(set(make_models.LAYOUTS) - REFUSED)
 SIZES = [(64, 96), (128, 192), (97, 41), (33, 200), (480, 640), (1, 1), (3, 500)]
 
@@ -90,7 +91,15 @@ def test_every_kind_of_array(pair):
     image = picture(90, 120, 3)
     wide = picture(90, 240, 4)
     four = picture(70, 50, 5, channels=4)
-    kinds = [image[::-1], image[:, ::-1], image[..., ::-1], wide[:, ::2], four, image[:, :, 0], np.asfortranarray(image)]
+    kinds = [
+        image[::-1],
+        image[:, ::-1],
+        image[..., ::-1],
+        wide[:, ::2],
+        four,
+        image[:, :, 0],
+        np.asfortranarray(image),
+    ]
     for kind in kinds:
         for color in ("bgr", "rgb"):
             assert_same(gpu(kind, color=color), cpu(kind, color=color))

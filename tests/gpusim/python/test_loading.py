@@ -1,13 +1,13 @@
-"""From a plan on disk to an engine: what is accepted, what is refused, and what is checked before TensorRT is called."""
+"""From a plan on disk to an engine: what is accepted, what refused, and what is checked before TensorRT is called."""
 
 from __future__ import annotations
 
-import plans
 import pytest
+from make_models import ultralytics_metadata
 
+import plans
 import swiftdet
 from conftest import assert_same, picture
-from make_models import ultralytics_metadata
 from stand_ins import INSUFFICIENT_DRIVER, NO_DEVICE
 from swiftdet.errors import ModelError
 

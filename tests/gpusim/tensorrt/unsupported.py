@@ -1,5 +1,7 @@
-"""Generates a header with one class for each abstract class of TensorRT that the stand-in implements: every pure virtual
-function gets a body that ends the process with its name, so that the stand-in overrides what it supports and no more.
+"""Generates a header with one class for each abstract class of TensorRT that the stand-in implements.
+
+Every pure virtual function gets a body that ends the process with its name, so that the stand-in overrides what it
+supports and no more.
 
 Usage: python unsupported.py <NvInferImpl.h> <target.hpp>
 """
@@ -11,7 +13,9 @@ import sys
 from pathlib import Path
 
 CLASSES = ("VRuntime", "VCudaEngine", "VExecutionContext")
-SIGNATURE = re.compile(r"(?P<result>.*?)\b(?P<name>\w+)\((?P<parameters>.*)\)\s*(?P<const>const)?\s*noexcept", re.DOTALL)
+SIGNATURE = re.compile(
+    r"(?P<result>.*?)\b(?P<name>\w+)\((?P<parameters>.*)\)\s*(?P<const>const)?\s*noexcept", re.DOTALL
+)
 
 
 def body_of(header: str, name: str) -> str:
