@@ -1,4 +1,5 @@
-// doctest's main, for tests that need a GPU: without one they are skipped (exit code 77), or fail where one is promised.
+// doctest's main, for tests that need a GPU: without one they are skipped (exit code 77), or fail where one is
+// promised.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <cuda_runtime_api.h>
 #include <doctest/doctest.h>
