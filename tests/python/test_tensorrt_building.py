@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import sys
 
@@ -13,11 +14,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from fake_tensorrt import FakeTensorRT
 from swiftdet import cuda_devices, zoo
 from swiftdet import model as models
 from swiftdet.cli import main
+from swiftdet.cli.progress import BuildBars
 from swiftdet.cuda_devices import CudaDevice, CudaDriver
 from swiftdet.engines.tensorrt import engines, library
 from swiftdet.engines.tensorrt.building import build_plan
@@ -164,6 +168,35 @@ def test_a_listener_may_stop_a_build_but_not_break_it(trt, caplog):
     build_plan(trt, conv_model(), OPTIONS, progress=Listener(error=RuntimeError("no terminal")))
     assert len(trt.builds) == 1
     assert "showing the progress of a build failed" in caplog.text
+
+
+def test_an_interruption_stops_the_build_and_is_raised_after_it(trt):
+    listener = Listener(error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(trt, conv_model(), OPTIONS, progress=listener)
+    assert trt.builds == []
+    assert listener.heard[-1] == ("finish", "Building engine")  # it was told to the end
+
+
+def test_bars_of_a_build(trt):
+    """One for each open phase, indented under its parent, taken away at its end."""
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=100, highlight=False)
+    with Progress(TextColumn("{task.description}"), MofNCompleteColumn(), console=console, auto_refresh=False) as bars:
+        build = BuildBars(bars)
+        build.start("Building engine", None, 2)
+        build.start("Timing", "Building engine", 3)
+        assert build.step("Timing", 1) is True
+        assert [(task.description, task.completed, task.total) for task in bars.tasks] == [
+            ("Building engine", 0, 2),
+            ("  Timing", 1, 3),
+        ]
+        build.finish("Timing")
+        build.step("Timing", 2)  # late news of a phase that is over
+        build.finish("never started")
+        assert [task.description for task in bars.tasks] == ["Building engine"]
+    build_plan(trt, conv_model(), OPTIONS, progress=BuildBars(None))  # no terminal
+    assert len(trt.builds) == 1
 
 
 def test_messages_reach_logging(trt, caplog):
