@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import json
@@ -12,13 +13,17 @@ import types
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto
 
 import swiftdet
-from swiftdet import _core, cuda_devices, device_policy
+from fake_tensorrt import FakeTensorRT
+from swiftdet import _core, cuda_devices, device_policy, zoo
 from swiftdet.cli import main
 from swiftdet.cuda_devices import CudaDevice, CudaDriver
 from swiftdet.engines.tensorrt import library, running
+from swiftdet.engines.tensorrt.cache import EngineCache
 from swiftdet.engines.tensorrt.plan_files import read_plan
 from swiftdet.errors import BackendUnavailable, InvalidArgument, ModelError
 from test_tensorrt_cache import PLAN, manifest
@@ -157,7 +162,7 @@ class FakeCuda(types.ModuleType):
                 return cls()
 
             def deserialize(self, plan, device):
-                if plan != PLAN:
+                if plan != PLAN and not plan.startswith(b"plan of 10.16.1.11"):
                     raise ModelError("no plan")
                 cuda.opened.append(device)
                 return types.SimpleNamespace(
@@ -225,6 +230,59 @@ def test_a_detector_runs_an_engine(cuda, engine, caplog):
     assert cuda.opened == [0]
     assert cuda.made == [(2, 4, (64, 96))]
     assert "lazy loading is off" in caplog.text
+
+
+@pytest.fixture
+def nano(tmp_path):
+    path = tmp_path / "nano.onnx"
+    path.write_bytes(zoo.build("damo-yolo-ns", imgsz="dynamic", num_classes=2).SerializeToString())
+    return path
+
+
+@pytest.fixture
+def builder(monkeypatch):
+    fake = FakeTensorRT("10.16.1.11")
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    monkeypatch.setattr(cuda_devices, "current", lambda _index: contextlib.nullcontext())
+    return fake
+
+
+def test_a_detector_builds_its_engine_once_and_finds_it_again(cuda, builder, nano, tmp_path):
+    options = {"imgsz": 64, "precision": "fp32", "cache_dir": tmp_path / "cache", "max_batch": 4}
+    for _ in range(2):
+        with swiftdet.Detector(nano, device="auto", **options) as detector:
+            assert detector.device == "cuda:0"
+    (built,) = builder.builds
+    assert built["shapes"] == [{"images": ((1, 3, 64, 64), (1, 3, 64, 64), (4, 3, 64, 64))}]
+    assert cuda.opened == [0, 0]
+    swiftdet.Detector(nano, device="cuda:1", performance="throughput", **options).close()
+    assert builder.builds[1]["shapes"] == [{"images": ((1, 3, 64, 64), (4, 3, 64, 64), (4, 3, 64, 64))}]
+    assert {entry.manifest.gpu for entry in EngineCache(tmp_path / "cache").entries()} == {"NVIDIA T4", "NVIDIA A10"}
+
+
+def test_a_variant_runs_in_half_precision_by_itself(cuda, builder, tmp_path):
+    options = {"weights": "synthetic", "imgsz": 64, "cache_dir": tmp_path}
+    for precision, kind in (("auto", TensorProto.FLOAT16), ("fp16", TensorProto.FLOAT16), ("fp32", TensorProto.FLOAT)):
+        swiftdet.Detector("damo-yolo-ns", device="cuda", precision=precision, **options).close()
+        weights = onnx.load_model_from_string(builder.builds[-1]["content"]).graph.initializer
+        assert {tensor.data_type for tensor in weights if len(tensor.dims) == 4} == {kind}
+    assert len(builder.builds) == 2  # auto is fp16
+    with pytest.raises(InvalidArgument, match="'fp16' or 'fp32', got 'bf16'"):
+        swiftdet.Detector("damo-yolo-ns", device="cuda", precision="bf16", **options)
+
+
+def test_the_users_cache_folder_is_the_default(cuda, builder, nano, tmp_path, monkeypatch):
+    monkeypatch.delenv("SWIFTDET_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    swiftdet.Detector(nano, device="cuda", imgsz=64, precision="fp32").close()
+    assert len(EngineCache(tmp_path / "home" / "swiftdet").entries()) == 1
+
+
+def test_an_openvino_ir_stays_on_the_cpu_by_itself(host, tmp_path):
+    with pytest.raises(ModelError, match=r"model .*missing\.xml"):  # it is looked for, and not sent to a GPU
+        swiftdet.Detector(tmp_path / "missing.xml")
+    with pytest.raises(ModelError, match=r"model .*missing\.xml"):
+        swiftdet.Detector(tmp_path / "missing.xml", device="cuda")
 
 
 def test_a_trusted_engine_is_loaded_once(cuda, engine):
