@@ -11,7 +11,7 @@ from swiftdet import engines, ops
 
 
 def one_by_one(loaded, image, *, half_input, half_output, conf, iou=0.7):
-    """Letterbox, network, decode, NMS and mapping back, each by its own public function; the ends rounded to float16."""
+    """Letterbox, network, decode, NMS and mapping back, each by its own function; the ends rounded to float16."""
     spec = loaded.spec
     tensor, meta = ops.letterbox(image, spec.imgsz)
     tensor = tensor.astype(np.float16).astype(np.float32) if half_input else tensor
