@@ -49,8 +49,9 @@ class Detector:
 
     Args:
         model: path of an `.onnx` export, an OpenVINO `.xml`, or a checkpoint (`.pt`, `.pth`, `.safetensors`) of YOLOv7
-            or DAMO-YOLO; or a name of `swiftdet.zoo.names()`.
-        weights: with a name: the checkpoint, or "synthetic" for made-up weights, fit for measuring latency alone.
+            or DAMO-YOLO; or a name of `swiftdet.zoo.names()` or `swiftdet.zoo.demo_names()`.
+        weights: with a name: the checkpoint, or "synthetic" for made-up weights, fit for measuring latency alone. The
+            demos bring theirs.
         family: "yolov7", "damo-yolo" or "ultralytics", where a file does not say or says it wrong.
         device: "auto" or "cpu". "cuda" raises `BackendUnavailable` until the TensorRT engine is there: nothing falls
             back silently.
