@@ -253,8 +253,10 @@ class Detector:
 
     def _detect(self, batch: list[Image], options: _CallOptions) -> list[Detections]:
         pipeline = self._pipeline_for(options.imgsz)
+        # The core writes RGB planes; telling it the other order of the pixels makes them BGR.
+        wanted = self.spec.preprocess.channel_order
         raw = pipeline.detect(
-            [(image.pixels, image.order == "rgb") for image in batch],
+            [(image.pixels, image.order == wanted) for image in batch],
             conf=options.conf,
             iou=options.iou,
             max_det=options.max_det,
@@ -286,7 +288,7 @@ class Detector:
         spec = self.spec
         return _core.Detector(
             backend,
-            _core.Preprocess(**vars(spec.preprocess)),
+            _core.Preprocess(**{k: v for k, v in vars(spec.preprocess).items() if k != "channel_order"}),
             _core.HeadSpec(**vars(spec.head)),
             spec.imgsz,
             max_sessions=self._sessions,

@@ -16,6 +16,7 @@ from swiftdet.errors import ModelError
 
 ResizeMode = Literal["letterbox", "letterbox-topleft", "stretch"]
 Interpolation = Literal["linear", "area"]
+ChannelOrder = Literal["rgb", "bgr"]
 Layout = Literal["anchor_maps", "rows", "columns", "scores_boxes", "distribution_maps", "detections"]
 BoxFormat = Literal["xyxy", "cxcywh"]
 
@@ -32,15 +33,17 @@ MAX_SIDE = 16384
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """From source pixels to the network's float32 [3, H, W] RGB input: `(u8 / divisor - mean) / std`.
+    """From source pixels to the network's float32 [3, H, W] input: `(u8 / divisor - mean) / std`.
 
     Attributes:
         mode: how the image fills the input: aspect kept and centred, kept and at the top left, or stretched.
         interpolation: OpenCV's INTER_LINEAR or INTER_AREA on uint8, reproduced exactly.
         pad_value: grey level of the border, 0..255.
         divisor: 255 for the 0..1 range of YOLOv7 and Ultralytics, 1 for DAMO-YOLO's 0..255.
-        mean: subtracted after the division, RGB order.
-        std: divides last, RGB order.
+        mean: subtracted after the division, in the network's channel order.
+        std: divides last, in the network's channel order.
+        channel_order: of the network's planes. All families are trained on RGB; "bgr" is for networks whose first
+            convolution was turned round.
     """
 
     mode: ResizeMode = "letterbox"
@@ -49,6 +52,7 @@ class Preprocess:
     divisor: float = 255.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    channel_order: ChannelOrder = "rgb"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +225,7 @@ def _build(cls: type[Any], data: dict[str, Any], where: str) -> Any:
 _CHOICES: dict[str, tuple[str, ...]] = {
     "ResizeMode": ("letterbox", "letterbox-topleft", "stretch"),
     "Interpolation": ("linear", "area"),
+    "ChannelOrder": ("rgb", "bgr"),
     "Layout": ("anchor_maps", "rows", "columns", "scores_boxes", "distribution_maps", "detections"),
     "BoxFormat": ("xyxy", "cxcywh"),
 }

@@ -1,5 +1,6 @@
 """The command line, with a detector of our own in place of the real one, at `swiftdet.cli.predict.open_detector`."""
 
+import dataclasses
 import io
 import json
 import os
@@ -111,6 +112,13 @@ def error_line(stderr):
 
 @pytest.mark.usefixtures("opened", "folder")
 class TestPredict:
+    def test_made_up_weights_are_told_once(self, run, monkeypatch):
+        monkeypatch.setattr(FakeDetector, "spec", dataclasses.replace(SPEC, synthetic=True))
+        code, out, err = run("predict", "wide.jpg", "high.png", "--model", "yolov7", "--weights", "synthetic", "--json")
+        assert (code, len(json.loads(out)["images"])) == (0, 2)
+        assert err.startswith("note: the weights are made up (synthetic): the boxes mean nothing")
+        assert err.count("\n") == 1
+
     def test_plain_output(self, opened, run):
         code, out, err = run("predict", "wide.jpg", "--model", "m.onnx")
         assert (code, err) == (0, "")

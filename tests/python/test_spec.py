@@ -43,7 +43,9 @@ def make(head: Head, **changes) -> ModelSpec:
         "names": ("cat", 'dog "big"'),
         "imgsz": (64, 96),
         "stride": 32,
-        "preprocess": Preprocess(mode="stretch", divisor=1.0, mean=(0.5, 0.25, 0.125), std=(1.0, 2.0, 4.0)),
+        "preprocess": Preprocess(
+            mode="stretch", divisor=1.0, mean=(0.5, 0.25, 0.125), std=(1.0, 2.0, 4.0), channel_order="bgr"
+        ),
         "head": head,
     }
     return ModelSpec(**{**values, **changes})

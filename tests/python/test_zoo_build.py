@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+import swiftdet
 from network_cost import cost, inferred, shape
 from network_states import network_of, random_fill, state_of
 from swiftdet import engines, ops, zoo
@@ -284,6 +285,67 @@ def test_another_number_of_anchors_per_cell():
         assert len(ops.decode(outputs, spec, 0.0)[0]) == 2 * (64 + 16 + 4)
 
 
+# --- What the first convolution takes over ----------------------------------------------------------------------------
+
+STEMS = ["yolov7-tiny", "yolov7-w6", "damo-yolo-t", "damo-yolo-ns"]  # plain, ReOrg, Focus, plain
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+@pytest.mark.parametrize("deploy", [True, False], ids=["deploy", "unfused"])
+@pytest.mark.parametrize("name", STEMS)
+def test_a_network_that_takes_bgr(name, deploy):
+    """The same products in another order of summation: nearly the same bits, and the same kernels but for one."""
+    options = {"imgsz": 128, "batch": 1, "deploy": deploy}
+    rgb, bgr = zoo.build(name, **options), zoo.build(name, channel_order="bgr", **options)
+    assert spec_of(rgb).preprocess.channel_order == "rgb"
+    assert spec_of(bgr).preprocess.channel_order == "bgr"
+    images = pictures(1, (128, 128), 255.0 if name.startswith("damo") else 1.0)
+    swapped = np.ascontiguousarray(images[:, ::-1])
+    for got, want in zip(run(bgr, swapped), run(rgb, images), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+    assert np.abs(run(bgr, images)[0] - run(rgb, images)[0]).max() > 1e-3  # it is not blind to the order
+    first, second = initializers(rgb), initializers(bgr)
+    (changed,) = [key for key in first if not np.array_equal(first[key], second[key])]
+    np.testing.assert_array_equal(np.sort(first[changed], axis=None), np.sort(second[changed], axis=None))
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_detector_feeds_a_bgr_network_what_it_wants(name, tmp_path):
+    """Whatever the caller's order, both networks see the same picture."""
+    picture = np.random.default_rng(5).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    state = state_of(name, random_fill, num_classes=2)
+    found = {}
+    for order in ("rgb", "bgr"):
+        path = tmp_path / f"{order}.onnx"
+        path.write_bytes(zoo.build(name, state, imgsz=128, channel_order=order).SerializeToString())
+        with swiftdet.Detector(path, conf=0.01, max_det=20) as detector:
+            found[order] = detector(picture)
+            turned = detector(np.ascontiguousarray(picture[:, :, ::-1]), color="rgb")
+            np.testing.assert_array_equal(turned.xyxy, found[order].xyxy)
+    assert len(found["rgb"]) > 0
+    np.testing.assert_allclose(found["bgr"].conf, found["rgb"].conf, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found["bgr"].xyxy, found["rgb"].xyxy, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["yolov7-tiny", "yolov7-w6"])
+def test_a_network_that_divides_its_pixels_itself(name):
+    plain, folded = zoo.build(name, imgsz=128), zoo.build(name, imgsz=128, fold_divisor=True)
+    assert (spec_of(plain).preprocess.divisor, spec_of(folded).preprocess.divisor) == (255.0, 1.0)
+    labels = [json.loads({e.key: e.value for e in m.metadata_props}["swiftdet.build"]) for m in (plain, folded)]
+    assert [label["divisor_folded"] for label in labels] == [1.0, 255.0]
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 3, 128, 128)).astype(np.float32)
+    for got, want in zip(run(folded, pixels), run(plain, pixels / np.float32(255)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+
+
+def test_there_is_no_divisor_to_fold_in_damo_yolo(nano_state):
+    plain, folded = (zoo.build("damo-yolo-ns", nano_state, fold_divisor=flag) for flag in (False, True))
+    assert plain.SerializeToString() == folded.SerializeToString()
+
+
 # --- Errors -----------------------------------------------------------------------------------------------------------
 
 
@@ -335,9 +397,11 @@ def test_weights_that_are_not_finite_are_refused(tiny_state, bad):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"precision": "fp16"}, InvalidArgument, "builds 'fp32', got 'fp16'"),
+        ({"precision": "bf16"}, InvalidArgument, "builds 'fp32' and 'fp16', got 'bf16'"),
         ({"precision": "int8"}, InvalidArgument, "builds 'fp32'"),
         ({"head": "nms"}, InvalidArgument, "'raw' or 'decoded'"),
+        ({"channel_order": "BGR"}, InvalidArgument, "'rgb' or 'bgr', got 'BGR'"),
+        ({"fold_divisor": 1}, InvalidType, "fold_divisor"),
         ({"imgsz": 100}, InvalidArgument, "multiples of 32"),
         ({"imgsz": 0}, InvalidArgument, "multiples of 32"),
         ({"imgsz": 1 << 20}, InvalidArgument, "up to 16384"),

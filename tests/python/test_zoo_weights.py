@@ -207,16 +207,27 @@ def test_export_of_made_up_weights_says_so(folder, capsys):
     assert models.load(target, imgsz=64).input_shape == (1, 3, 64, 64)
 
 
+def test_export_says_what_it_folded(folder, capsys):
+    target = folder / "folded.onnx"
+    options = ["--channel-order", "bgr", "--fold-divisor", "--json"]
+    assert main(["export", "yolov7-tiny", "--weights", "synthetic", "-o", str(target), *options]) == 0
+    label = json.loads(capsys.readouterr().out)["build"]
+    assert (label["channel_order"], label["divisor_folded"]) == ("bgr", 255.0)
+    preprocess = models.load(target).spec.preprocess
+    assert (preprocess.channel_order, preprocess.divisor) == ("bgr", 1.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["yolov7-tiny"], 1, "name without weights"),
         (["yolov7-tiny", "--weights", "no.pt"], 1, "no.pt"),
-        (["yolov7-tiny", "--weights", "synthetic", "--precision", "fp16"], 2, "builds 'fp32', got 'fp16'"),
+        (["yolov7-tiny", "--weights", "synthetic", "--precision", "int8"], 2, "builds 'fp32' and 'fp16', got 'int8'"),
         (["yolov7-tiny", "--weights", "synthetic", "--imgsz", "100"], 2, "multiples of 32"),
         (["yolov7-tiny", "--weights", "synthetic", "--imgsz", "big"], 2, "expected a size"),
         (["yolov7-tiny", "--weights", "synthetic", "--batch", "0"], 2, "--batch"),
         (["yolov7-tiny", "--weights", "synthetic", "--head", "nms"], 2, "'raw' or 'decoded'"),
+        (["yolov7-tiny", "--weights", "synthetic", "--channel-order", "gbr"], 2, "'rgb' or 'bgr'"),
         (["model.onnx"], 1, "no checkpoint and none of yolov7-tiny"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from swiftdet.cli import output
 from swiftdet.cli.arguments import parse_imgsz
 from swiftdet.errors import ModelError
 from swiftdet.zoo import weights as zoo_weights
+from swiftdet.zoo.building import BUILD_KEY
 
 FORMAT = "swiftdet.export/1"
 """Names the JSON document and its version."""
@@ -52,7 +54,11 @@ def export(
     ] = None,
     batch: Annotated[str, typer.Option(metavar="N", help="Images per call, or 'dynamic'.")] = DYNAMIC,
     head: Annotated[str, typer.Option(help="raw maps, or decoded boxes and scores for other runtimes.")] = "raw",
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, or fp16 for weights and feature maps.")] = "fp32",
+    channel_order: Annotated[str, typer.Option(help="rgb, or bgr to take OpenCV's order without a swap.")] = "rgb",
+    fold_divisor: Annotated[
+        bool, typer.Option("--fold-divisor", help="Take pixels of 0 to 255 (not exact; for other runtimes).")
+    ] = False,
     as_json: output.JsonFlag = False,
     debug: output.DebugFlag = False,
 ) -> None:
@@ -68,7 +74,14 @@ def export(
                 f"{model!r} is no checkpoint and none of {', '.join(zoo.names())}; ONNX files are exports already"
             )
         found = zoo_weights.find(model, weights)
-        proto = found.build(imgsz=_image_size(imgsz), batch=_batch(batch), head=head, precision=precision)
+        proto = found.build(
+            imgsz=_image_size(imgsz),
+            batch=_batch(batch),
+            head=head,
+            precision=precision,
+            channel_order=channel_order,
+            fold_divisor=fold_divisor,
+        )
         _write(proto.SerializeToString(), output_file)
         document = _describe(proto, found, output_file)
         if as_json:
@@ -112,6 +125,7 @@ def _describe(proto: Any, found: zoo_weights.Weights, path: Path) -> dict[str, A
         "synthetic": found.state is None,
         "inputs": ports(proto.graph.input),
         "outputs": ports(proto.graph.output),
+        "build": json.loads(next(entry.value for entry in proto.metadata_props if entry.key == BUILD_KEY)),
         "provenance": output.provenance(),
     }
 

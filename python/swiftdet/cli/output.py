@@ -50,6 +50,12 @@ def print_error(message: object) -> None:
     typer.echo(f"error: {one_line(message)}", err=True)
 
 
+def print_note(message: object) -> None:
+    """One line on stderr about something that is no error but must not be overlooked."""
+    sys.stdout.flush()
+    typer.echo(f"note: {one_line(message)}", err=True)
+
+
 @contextlib.contextmanager
 def reported_errors(*, debug: bool) -> Iterator[None]:
     """Turns an error of a verb into its line on stderr and its exit code.

@@ -122,6 +122,8 @@ def predict(
             if save_dir is not None:
                 _prepare(save_dir, paths)
             with open_detector(model, **options) as detector:
+                if detector.spec.synthetic:
+                    output.print_note("the weights are made up (synthetic): the boxes mean nothing, only the times do")
                 per_call = {} if classes is None else {"classes": parse_classes(classes, _names(detector))}
                 description = _describe(model, detector)
                 options |= per_call

@@ -12,6 +12,7 @@ from swiftdet.zoo.catalog import DEMOS, VARIANTS, PublishedAP, VariantInfo
 if TYPE_CHECKING:
     import onnx
 
+    from swiftdet.spec import ChannelOrder
     from swiftdet.zoo.parameters import State
 
 __all__ = ["PublishedAP", "VariantInfo", "build", "demo_names", "identify", "info", "names", "nearest"]
@@ -53,6 +54,8 @@ def build(
     head: Literal["raw", "decoded"] = "raw",
     num_classes: int | None = None,
     names: Sequence[str] | None = None,
+    channel_order: ChannelOrder = "rgb",
+    fold_divisor: bool = False,
 ) -> onnx.ModelProto:
     """Builds a detector of the zoo as an ONNX model (opset 17, IR version 8) that describes itself in its metadata.
 
@@ -71,13 +74,18 @@ def build(
         imgsz: side or (height, width) px, multiples of the largest stride; "dynamic" leaves it open; None: the
             variant's own.
         batch: images per call; "dynamic" leaves it open.
-        precision: "fp32".
+        precision: "fp32", or "fp16": weights and feature maps are float16, while the input, the outputs and a decoded
+            head stay float32. Only for the deploy form.
         deploy: True gives the smallest graph that computes the same: batch norms, branches, implicit terms and scales
             merged in float64. False keeps them as nodes of their own, as the official exports do.
         head: "raw" maps, or "decoded" for runtimes without a decoder.
         num_classes: checked against the weights; needed for made-up weights with other classes than COCO's 80. One
             less than a DAMO-YOLO head has drops the last class, which older releases carry for nothing.
         names: of the classes; None: COCO's where there are 80.
+        channel_order: of the input's planes. "bgr" turns the first convolution round, which is exact, so that pixels
+            in OpenCV's order need no swap; the description tells `Detector`.
+        fold_divisor: the first convolution divides by 255 itself, and the input is 0..255 (YOLOv7; DAMO-YOLO's is
+            already). Not exact in float32, and labelled in the metadata `swiftdet.build`.
 
     Raises:
         InvalidArgument: an unknown variant, an option outside its range, or classes that the weights do not have.
@@ -99,6 +107,8 @@ def build(
         head=head,
         num_classes=num_classes,
         names=names,
+        channel_order=channel_order,
+        fold_divisor=fold_divisor,
     )
 
 

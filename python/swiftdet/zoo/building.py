@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -10,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from swiftdet import checks
 from swiftdet.errors import InvalidArgument, InvalidType, ModelError
 from swiftdet.model_files.names import default_names
 from swiftdet.recognition.families import FAMILY_DEFAULTS
-from swiftdet.spec import METADATA_KEY, Head, ModelSpec
-from swiftdet.zoo import damo_yolo, decoding, synthetic, yolov7
+from swiftdet.spec import METADATA_KEY, ChannelOrder, Head, ModelSpec, Preprocess
+from swiftdet.zoo import damo_yolo, decoding, stem, synthetic, yolov7
 from swiftdet.zoo.catalog import VariantInfo
 from swiftdet.zoo.parameters import Differences, State, differences
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 ImageSize: TypeAlias = "int | tuple[int, int] | Literal['dynamic'] | None"
 Batch: TypeAlias = "int | Literal['dynamic']"
 HeadForm = Literal["raw", "decoded"]
+
+BUILD_KEY = "swiftdet.build"
+"""Key, in the metadata of a model, of what `build` did to it, as JSON."""
 
 _MAX_SIDE = 16384
 _COCO_CLASSES = 80
@@ -64,12 +70,19 @@ def build(
     head: HeadForm,
     num_classes: int | None,
     names: Sequence[str] | None,
+    channel_order: ChannelOrder,
+    fold_divisor: bool,
 ) -> onnx.ModelProto:
     """See `swiftdet.zoo.build`."""
-    if precision != "fp32":
-        raise InvalidArgument(f"precision: this version builds 'fp32', got {precision!r}")
+    if precision not in ("fp32", "fp16"):
+        raise InvalidArgument(f"precision: this version builds 'fp32' and 'fp16', got {precision!r}")
+    if precision == "fp16" and not deploy:
+        raise InvalidArgument("precision: 'fp16' is for the merged graph; leave deploy=True, or take 'fp32'")
     if head not in ("raw", "decoded"):
         raise InvalidArgument(f"head: expected 'raw' or 'decoded', got {head!r}")
+    if channel_order not in ("rgb", "bgr"):
+        raise InvalidArgument(f"channel_order: expected 'rgb' or 'bgr', got {channel_order!r}")
+    checks.switch("fold_divisor", fold_divisor)
     if batch != "dynamic" and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise InvalidArgument(f"batch: expected 'dynamic' or a number of images, got {batch!r}")
     if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
@@ -86,8 +99,33 @@ def build(
     else:
         detector, weights = _with_weights(variant.name, state, wanted)
     size = _size(imgsz, variant, detector.strides[-1])
-    spec = _describe(variant, detector, size, head, names, is_synthetic=state is None)
-    return _write(detector, weights, spec, variant.name, free_size=imgsz == "dynamic", batch=batch, deploy=deploy)
+    preprocess = FAMILY_DEFAULTS[variant.family].preprocess
+    label: dict[str, object] = {
+        "precision": precision,
+        "deploy": deploy,
+        "channel_order": channel_order,
+        "divisor_folded": 1.0,
+    }
+    if channel_order == "bgr":
+        weights = stem.reverse_channels(detector.network, weights)
+        preprocess = dataclasses.replace(preprocess, channel_order="bgr")
+    if fold_divisor and preprocess.divisor != 1.0:
+        weights = stem.divide_pixels(detector.network, weights, preprocess.divisor)
+        label["divisor_folded"] = preprocess.divisor
+        preprocess = dataclasses.replace(preprocess, divisor=1.0)
+    spec = _describe(variant, detector, size, head, names, preprocess, is_synthetic=state is None)
+    metadata = {METADATA_KEY: spec.to_json(), BUILD_KEY: json.dumps(label, separators=(",", ":"))}
+    return _write(
+        detector,
+        weights,
+        spec,
+        metadata,
+        variant.name,
+        free_size=imgsz == "dynamic",
+        batch=batch,
+        deploy=deploy,
+        half=precision == "fp16",
+    )
 
 
 def identify(state: State) -> list[str]:
@@ -203,6 +241,7 @@ def _describe(
     size: tuple[int, int],
     form: HeadForm,
     names: tuple[str, ...] | None,
+    preprocess: Preprocess,
     *,
     is_synthetic: bool,
 ) -> ModelSpec:
@@ -218,7 +257,7 @@ def _describe(
         names=names,
         imgsz=size,
         stride=detector.strides[-1],
-        preprocess=defaults.preprocess,
+        preprocess=preprocess,
         head=_raw_head(detector) if form == "raw" else _decoded_head(detector),
         iou=damo.iou if damo else defaults.iou,
         max_det=defaults.max_det,
@@ -269,11 +308,13 @@ def _write(
     detector: _Detector,
     state: State,
     spec: ModelSpec,
+    metadata: dict[str, str],
     name: str,
     *,
     free_size: bool,
     batch: Batch,
     deploy: bool,
+    half: bool,
 ) -> onnx.ModelProto:
     import onnx  # noqa: PLC0415 - slow to import, and the catalogue needs it not
 
@@ -281,11 +322,13 @@ def _write(
 
     graph = Graph()
     write(detector.network, state, graph, deploy=deploy)
+    if half:
+        graph.to_half(detector.network.input.name, detector.network.outputs)
     fixed = None if free_size else spec.imgsz
     first: int | str = "batch" if batch == "dynamic" else batch
     outputs = _outputs(graph, detector, spec.head, fixed, first)
     image: Dims = (first, 3, *(fixed or ("height", "width")))
-    model = graph.finish(name, image, outputs, metadata={METADATA_KEY: spec.to_json()}, version=_version())
+    model = graph.finish(name, image, outputs, metadata=metadata, version=_version())
     onnx.checker.check_model(model)
     return model
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from swiftdet.errors import ModelError
 from swiftdet.zoo import folding
 from swiftdet.zoo.network import (
     BN_EPSILON,
@@ -70,6 +71,31 @@ class Graph:
             )
         return name
 
+    def to_half(self, image: str, results: Sequence[str]) -> None:
+        """Turns what has been written so far to float16 inside; `image` and `results` stay float32.
+
+        Engines with typed networks compute in the types of the graph, so precision is part of the file. What is written
+        afterwards, such as a decoded head, is float32 again.
+
+        Raises:
+            ModelError: a constant is beyond float16's range.
+        """
+        inner = {name: f"{name}/half" for name in (image, *results)}
+        scales = {node.input[2] for node in self._nodes if node.op_type == "Resize"}  # float32 by its definition
+        for name, tensor in self._constants.items():
+            if tensor.data_type == TensorProto.FLOAT and name not in scales:
+                tensor.raw_data = _half(name, np.frombuffer(tensor.raw_data, "<f4")).tobytes()
+                tensor.data_type = TensorProto.FLOAT16
+        for node in self._nodes:
+            node.input[:] = [inner.get(name, name) for name in node.input]
+            node.output[:] = [inner.get(name, name) for name in node.output]
+            node.name = node.output[0]
+        body, self._nodes = self._nodes, []
+        self.node("Cast", [image], inner[image], to=TensorProto.FLOAT16)
+        self._nodes += body
+        for name in results:
+            self.node("Cast", [inner[name]], name, to=TensorProto.FLOAT)
+
     def finish(
         self, name: str, image: Dims, outputs: Sequence[tuple[str, Dims]], *, metadata: dict[str, str], version: str
     ) -> onnx.ModelProto:
@@ -94,6 +120,16 @@ class Graph:
         )
         helper.set_model_props(model, metadata)
         return model
+
+
+def _half(name: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        half = values.astype("<f2")
+    if not np.isfinite(half).all():
+        raise ModelError(
+            f"{name}: {np.abs(values).max():.3g} is beyond float16, whose largest number is 65504; use precision='fp32'"
+        )
+    return half
 
 
 def write(network: Network, state: State, graph: Graph, *, deploy: bool) -> None:
