@@ -7,12 +7,13 @@ Example:
     >>> result.xyxy, result.conf, result.cls  # doctest: +SKIP
 """
 
-from swiftdet import checkpoints, ops, zoo
+from swiftdet import checkpoints, demo, ops, zoo
 from swiftdet._core import __version__, build_config
 from swiftdet.detector import Detector
 from swiftdet.errors import (
     BackendError,
     BackendUnavailable,
+    DatasetError,
     DetectorClosed,
     ImageError,
     InvalidArgument,
@@ -20,6 +21,7 @@ from swiftdet.errors import (
     ModelError,
     SwiftdetError,
 )
+from swiftdet.evaluation import EvalReport, evaluate
 from swiftdet.results import Boxes, Detections
 from swiftdet.spec import Head, ModelSpec, Preprocess
 
@@ -27,9 +29,11 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "Boxes",
+    "DatasetError",
     "Detections",
     "Detector",
     "DetectorClosed",
+    "EvalReport",
     "Head",
     "ImageError",
     "InvalidArgument",
@@ -41,6 +45,8 @@ __all__ = [
     "__version__",
     "build_config",
     "checkpoints",
+    "demo",
+    "evaluate",
     "ops",
     "zoo",
 ]

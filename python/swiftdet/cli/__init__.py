@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | export | models | doctor`."""
+"""The command line: `swiftdet predict | val | export | models | doctor`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from swiftdet.cli.doctor import doctor as _doctor
 from swiftdet.cli.export import export as _export
 from swiftdet.cli.models import models as _models
 from swiftdet.cli.predict import predict as _predict
+from swiftdet.cli.val import val as _val
 
 __all__ = ["main"]
 
@@ -34,6 +35,7 @@ _app = typer.Typer(
 )
 _VERBS: dict[str, Callable[..., None]] = {
     "predict": _predict,
+    "val": _val,
     "export": _export,
     "models": _models,
     "doctor": _doctor,
