@@ -13,12 +13,14 @@ from swiftdet.detector import Detector
 from swiftdet.errors import (
     BackendError,
     BackendUnavailable,
+    CudaError,
     DatasetError,
     DetectorClosed,
     ImageError,
     InvalidArgument,
     InvalidType,
     ModelError,
+    OutOfMemory,
     SwiftdetError,
 )
 from swiftdet.evaluation import EvalReport, evaluate
@@ -29,6 +31,7 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "Boxes",
+    "CudaError",
     "DatasetError",
     "Detections",
     "Detector",
@@ -40,6 +43,7 @@ __all__ = [
     "InvalidType",
     "ModelError",
     "ModelSpec",
+    "OutOfMemory",
     "Preprocess",
     "SwiftdetError",
     "__version__",
