@@ -1,25 +1,26 @@
 # What every target of the core is compiled with: strict warnings, no contraction, optional sanitizers.
 #
-# -ffp-contract=off: a * b + c is rounded twice, everywhere, so that scalar, SIMD and (later) CUDA bodies agree bit for
+# -ffp-contract=off: a * b + c is rounded twice, everywhere, so that scalar, SIMD and CUDA bodies agree bit for
 # bit. There is no global -ffast-math and no -march=native; wider instructions are chosen at run time (isa.cmake).
+# nvcc's own options are in cuda.cmake.
 add_library(swiftdet_options INTERFACE)
-target_compile_options(
-  swiftdet_options
-  INTERFACE -ffp-contract=off
-            -Wall
-            -Wextra
-            -Wpedantic
-            -Wconversion
-            -Wshadow
-            -Wnon-virtual-dtor
-            -Woverloaded-virtual
-            $<$<BOOL:${SWIFTDET_WERROR}>:-Werror>)
-
+set(options
+    -ffp-contract=off
+    -Wall
+    -Wextra
+    -Wpedantic
+    -Wconversion
+    -Wshadow
+    -Wnon-virtual-dtor
+    -Woverloaded-virtual)
+if(SWIFTDET_WERROR)
+  list(APPEND options -Werror)
+endif()
 if(SWIFTDET_SANITIZE)
   if(SWIFTDET_SANITIZE MATCHES "address" AND SWIFTDET_SANITIZE MATCHES "thread")
     message(FATAL_ERROR "SWIFTDET_SANITIZE: the address and thread sanitizers exclude one another")
   endif()
-  target_compile_options(swiftdet_options INTERFACE -fsanitize=${SWIFTDET_SANITIZE} -fno-omit-frame-pointer
-                                                    -fno-sanitize-recover=all)
+  list(APPEND options -fsanitize=${SWIFTDET_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(swiftdet_options INTERFACE -fsanitize=${SWIFTDET_SANITIZE})
 endif()
+target_compile_options(swiftdet_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${options}>")

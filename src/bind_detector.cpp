@@ -10,25 +10,13 @@
 #include <vector>
 
 #include "convert.hpp"
+#include "detect_call.hpp"
 #include "gil.hpp"
 #include "register.hpp"
 #include "swiftdet/detector.hpp"
 
 namespace swiftdet::python {
 namespace {
-
-/// One flag per class from a list of wanted class ids.
-std::vector<std::uint8_t> class_flags(const std::vector<int>& wanted, int num_classes) {
-  std::vector<std::uint8_t> flags(static_cast<std::size_t>(num_classes), 0);
-  for (const int id : wanted) {
-    if (id < 0 || id >= num_classes) {
-      throw InvalidArgument("classes: expected ids of 0 to " + std::to_string(num_classes - 1) + ", got " +
-                            std::to_string(id));
-    }
-    flags[static_cast<std::size_t>(id)] = 1;
-  }
-  return flags;
-}
 
 /// Sessions wait for their engine's threads when they end.
 struct DeleteWithoutGil {
@@ -37,15 +25,6 @@ struct DeleteWithoutGil {
     delete detector;
   }
 };
-
-py::tuple to_tuple(DetectionsBuffer result) {
-  const auto count = static_cast<py::ssize_t>(result.size());
-  const StageTimes times = result.times;
-  const auto truncated = result.truncated;
-  return py::make_tuple(to_numpy(std::move(result.xyxy), {count, 4}), to_numpy(std::move(result.conf), {count}),
-                        to_numpy(std::move(result.cls), {count}), truncated,
-                        py::make_tuple(times.preprocess_ms, times.inference_ms, times.postprocess_ms));
-}
 
 }  // namespace
 
@@ -74,23 +53,20 @@ void register_detector(py::module_& m) {
             for (const auto& [pixels, is_rgb] : images) {
               sources.push_back({as_image(pixels), is_rgb ? ChannelOrder::kRgb : ChannelOrder::kBgr});
             }
-            CallOptions options{.conf = conf,
-                                .iou = iou,
-                                .max_det = max_det,
-                                .class_agnostic = class_agnostic,
-                                .multi_label = multi_label,
-                                .classes = {},
-                                .network_size = network_size ? as_size(*network_size) : Size{},
-                                .max_candidates = max_candidates};
-            if (classes) options.classes = class_flags(*classes, self.config().head.num_classes);
+            const CallOptions options{.conf = conf,
+                                      .iou = iou,
+                                      .max_det = max_det,
+                                      .class_agnostic = class_agnostic,
+                                      .multi_label = multi_label,
+                                      .classes = class_flags(classes, self.config().head.num_classes),
+                                      .network_size = network_size ? as_size(*network_size) : Size{},
+                                      .max_candidates = max_candidates};
             std::vector<DetectionsBuffer> results(images.size());
             {
               const GilReleased nogil;
               self.detect(sources, options, results);
             }
-            py::list answer(results.size());
-            for (std::size_t i = 0; i < results.size(); ++i) answer[i] = to_tuple(std::move(results[i]));
-            return answer;
+            return to_list(std::move(results));
           },
           py::arg("images"), py::kw_only(), py::arg("conf"), py::arg("iou"), py::arg("max_det"),
           py::arg("class_agnostic"), py::arg("multi_label"), py::arg("classes"), py::arg("network_size") = py::none(),

@@ -33,6 +33,10 @@ void register_errors(py::module_& /*m*/) {
       raise("BackendUnavailable", e.what());
     } catch (const BackendError& e) {
       raise("BackendError", e.what());
+    } catch (const CudaError& e) {
+      raise("CudaError", e.what());
+    } catch (const OutOfMemory& e) {
+      raise("OutOfMemory", e.what());
     } catch (const Error& e) {
       raise("SwiftdetError", e.what());
     }

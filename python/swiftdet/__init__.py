@@ -13,11 +13,13 @@ from swiftdet.detector import Detector
 from swiftdet.errors import (
     BackendError,
     BackendUnavailable,
+    CudaError,
     DetectorClosed,
     ImageError,
     InvalidArgument,
     InvalidType,
     ModelError,
+    OutOfMemory,
     SwiftdetError,
 )
 from swiftdet.results import Boxes, Detections
@@ -27,6 +29,7 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "Boxes",
+    "CudaError",
     "Detections",
     "Detector",
     "DetectorClosed",
@@ -36,6 +39,7 @@ __all__ = [
     "InvalidType",
     "ModelError",
     "ModelSpec",
+    "OutOfMemory",
     "Preprocess",
     "SwiftdetError",
     "__version__",

@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from swiftdet import _core, checks, engines, images, sources
 from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType
+from swiftdet.model import is_plan
 from swiftdet.model import load as load_model
 from swiftdet.results import Detections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from swiftdet.device_policy import Choice
+    from swiftdet.engines.signature import Signature
+    from swiftdet.engines.tensorrt.plan_files import Plan
     from swiftdet.images import Image
+    from swiftdet.model import LoadedModel
     from swiftdet.spec import ModelSpec
 
 Color = Literal["bgr", "rgb"]
@@ -49,16 +54,19 @@ class Detector:
 
     Args:
         model: path of an `.onnx` export, an OpenVINO `.xml`, or a checkpoint (`.pt`, `.pth`, `.safetensors`) of YOLOv7
-            or DAMO-YOLO; or a name of `swiftdet.zoo.names()` or `swiftdet.zoo.demo_names()`.
+            or DAMO-YOLO; of a TensorRT engine (`.engine`, `.plan`, `.trt`); or a name of `swiftdet.zoo.names()` or
+            `swiftdet.zoo.demo_names()`.
         weights: with a name: the checkpoint, or "synthetic" for made-up weights, fit for measuring latency alone. The
             demos bring theirs.
         family: "yolov7", "damo-yolo" or "ultralytics", where a file does not say or says it wrong.
-        device: "auto" or "cpu". "cuda" raises `BackendUnavailable` until the TensorRT engine is there: nothing falls
-            back silently.
-        engine: "auto", "openvino", "onnxruntime" (an extra), or an object as `swiftdet.engines.PythonEngine`.
-        precision: "auto" (fp32 on the CPU), "fp32", "bf16" or "fp16".
+        device: "cpu"; "cuda" or "cuda:N", a GPU through TensorRT, without falling back; "auto", a GPU if everything
+            that it needs is there (`swiftdet doctor` shows the chain), else the CPU; `provenance` says why.
+        engine: "auto", "openvino", "tensorrt", "onnxruntime" (an extra), or an object as
+            `swiftdet.engines.PythonEngine`.
+        precision: "auto" (fp32 on the CPU, fp16 on a GPU), "fp32", "fp16", or on the CPU "bf16".
         performance: "latency" compiles for one call at a time, "throughput" for many in flight.
-        imgsz: side or (height, width) in px of the network's input; None: the model's own.
+        imgsz: side or (height, width) in px of the network's input; None: the model's own. On a GPU an engine is built
+            for it, and calls cannot choose another.
         color: channel order of arrays, "bgr" as OpenCV or "rgb". Files and PIL images know theirs.
         conf: candidates need a score strictly above this, 0..1.
         iou: a box is suppressed by a better one when their IoU is strictly above this, 0..1.
@@ -68,8 +76,9 @@ class Detector:
         multi_label: a prediction may yield every class over `conf`, not only its best.
         max_batch: most images that one engine call may take; on the CPU a batch runs as concurrent single images.
         sessions: most sessions (buffers and an inference request each); None: what keeps this host busy.
-        trust_plan: allows engine plans of unknown origin; without effect on models, which are data.
-        cache_dir: folder for compiled models, to start faster the next time; None: `SWIFTDET_CACHE_DIR`, else none.
+        trust_plan: allows engines without swiftdet's manifest; without effect on models, which are data.
+        cache_dir: folder for compiled models, to start faster the next time; None: `SWIFTDET_CACHE_DIR`, else none on
+            the CPU, and for engines `swiftdet` in the user's cache folder.
 
     Raises:
         ModelError: the file is unreadable, no detector, ambiguous, or contradicts its description.
@@ -104,11 +113,23 @@ class Detector:
         trust_plan: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        loaded = load_model(model, weights=weights, family=family, imgsz=imgsz)
+        choice = _choose(model, device, engine)
+        gpu = _GpuEngines(choice.index) if choice.kind == "cuda" else None
+        loaded = load_model(
+            model,
+            weights=weights,
+            family=family,
+            imgsz=imgsz,
+            precision="fp16" if gpu and precision in {"auto", "fp16"} else "fp32",
+            trust_plan=checks.switch("trust_plan", trust_plan),
+            inspect_plan=gpu.inspect if gpu else None,
+        )
         checks.whole("max_batch", max_batch)
-        checks.switch("trust_plan", trust_plan)
+        self._device = choice
         self._sessions = 0 if sessions is None else checks.whole("sessions", sessions)
-        self._loaded = replace(loaded, model=b"", weights=b"")  # what it is; the content may be large
+        # What it is; the content may be large. An engine for a GPU is built for one size.
+        dynamic_size = loaded.dynamic_size and gpu is None
+        self._loaded = replace(loaded, model=b"", weights=b"", plan=None, dynamic_size=dynamic_size)
         self._performance = performance
         self._names = MappingProxyType(dict(enumerate(loaded.spec.names)))
         self._ids = {name: i for i, name in self._names.items()}
@@ -124,9 +145,24 @@ class Detector:
                 "color": color,
             },
         )
+        self._lock = threading.Lock()  # guards the three below; never held during inference
+        self._closed = False
+        self._pipelines: dict[str, Any]
+        self._compile_for: Callable[[tuple[int, ...]], _core.Backend] | None = None
+        if gpu is not None:
+            handle = gpu.open(
+                loaded,
+                precision=precision,
+                max_batch=max_batch,
+                performance=checks.choice("performance", performance, ("latency", "throughput")),
+                cache_dir=_cache_dir(cache_dir),
+            )
+            self._engine = handle.description
+            self._pipelines = {"fixed": self._gpu_pipeline(handle, max_batch)}
+            return
         compile_options: dict[str, Any] = {
             "engine": engine,
-            "device": device,
+            "device": "cpu",
             "precision": precision,
             "performance": performance,
             "cache_dir": _cache_dir(cache_dir),
@@ -139,8 +175,6 @@ class Detector:
 
         backend = compile_for(loaded.input_shape)
         self._engine = backend.description
-        self._lock = threading.Lock()  # guards the three below; never held during inference
-        self._closed = False
         self._pipelines = {"fixed": self._pipeline(backend)}
         self._compile_for = compile_for if loaded.dynamic_size else None  # holds the model's content and the engine
 
@@ -163,8 +197,8 @@ class Detector:
 
     @property
     def device(self) -> str:
-        """Where the network runs."""
-        return "cpu"
+        """Where the network runs: "cpu", or "cuda:N"."""
+        return self._device.name
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -173,6 +207,7 @@ class Detector:
             "swiftdet": _core.__version__,
             "engine": self._engine,
             "device": self.device,
+            "device_reason": self._device.reason,
             "isa": _core.build_config()["active_isa"],
             "model": str(self._loaded.path),
             "model_sha256": self._loaded.sha256,
@@ -267,7 +302,7 @@ class Detector:
         )
         return [Detections.from_core(core, self._names, image) for image, core in zip(batch, raw, strict=True)]
 
-    def _pipeline_for(self, imgsz: tuple[int, int]) -> _core.Detector:
+    def _pipeline_for(self, imgsz: tuple[int, int]) -> Any:
         """The pipeline compiled for the model's own size, or, made on first use, the one that takes any size."""
         kind = "fixed" if imgsz == self.spec.imgsz else "flexible"
         pipeline = self._pipelines.get(kind)
@@ -285,14 +320,18 @@ class Detector:
             return self._pipelines[kind]
 
     def _pipeline(self, backend: _core.Backend) -> _core.Detector:
+        return _core.Detector(backend, *self._described(), max_sessions=self._sessions)
+
+    def _gpu_pipeline(self, engine: Any, max_batch: int) -> Any:
+        from swiftdet.engines.tensorrt import running  # noqa: PLC0415 - hosts without a GPU need none of it
+
+        return running.Pipeline(engine, *self._described(), sessions=self._sessions, max_batch=max_batch)
+
+    def _described(self) -> tuple[_core.Preprocess, _core.HeadSpec, tuple[int, int]]:
+        """The model's description as the core takes it."""
         spec = self.spec
-        return _core.Detector(
-            backend,
-            _core.Preprocess(**{k: v for k, v in vars(spec.preprocess).items() if k != "channel_order"}),
-            _core.HeadSpec(**vars(spec.head)),
-            spec.imgsz,
-            max_sessions=self._sessions,
-        )
+        preprocess = {name: value for name, value in vars(spec.preprocess).items() if name != "channel_order"}
+        return _core.Preprocess(**preprocess), _core.HeadSpec(**vars(spec.head)), spec.imgsz
 
     def _call_options(self, base: _CallOptions, given: dict[str, Any]) -> _CallOptions:
         """`base` with the options of one call, each checked and brought to its canonical form."""
@@ -349,6 +388,52 @@ class Detector:
             more = ", ..." if len(self._names) > 8 else ""
             raise InvalidArgument(f"classes: this model has no class {wanted!r:.60}; it has: {some}{more}")
         return int(class_id)
+
+
+class _GpuEngines:
+    """Engines for one GPU. One that was loaded to see what it holds is not loaded again."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._opened: Any = None
+
+    def inspect(self, plan: Plan) -> Signature:
+        """Loads an engine that was read, and gives its ports."""
+        from swiftdet.engines.tensorrt import running  # noqa: PLC0415 - hosts without a GPU need none of it
+
+        self._opened = running.open_engine(plan, self._index)
+        return running.signature(self._opened)
+
+    def open(self, loaded: LoadedModel, *, cache_dir: Path | None, **options: Any) -> Any:
+        """The engine of a model: the one that the file is, or one that is built or found in the cache."""
+        from swiftdet.engines.tensorrt import cache, running  # noqa: PLC0415 - as above
+        from swiftdet.engines.tensorrt import engines as tensorrt  # noqa: PLC0415
+
+        if loaded.plan is not None:
+            return self._opened or running.open_engine(loaded.plan, self._index)
+        return tensorrt.open_for(loaded, self._index, cache_dir=cache_dir or cache.default_folder(), **options)
+
+
+def _choose(model: str | os.PathLike[str], device: str, engine: Any) -> Choice:
+    """Where to run, and whether a model of that kind can be run there."""
+    from swiftdet import device_policy  # noqa: PLC0415 - only a detector needs it
+
+    name = engine if isinstance(engine, str) else type(engine).__name__
+    is_path = isinstance(model, str | os.PathLike)
+    if is_path and is_plan(model):
+        if device == "cpu" or name not in {"auto", "tensorrt"}:
+            raise InvalidArgument(
+                f"model {os.fspath(model)!r} is a TensorRT engine: it runs on a GPU (device='cuda', engine='tensorrt')"
+            )
+        return device_policy.choose(device, "tensorrt", builds=False)
+    if (
+        device == "auto"
+        and name == "auto"
+        and is_path
+        and (Path(model).suffix.lower() == ".xml" or Path(model).is_dir())
+    ):
+        return device_policy.choose("cpu", "openvino")
+    return device_policy.choose(device, name)
 
 
 def _cache_dir(given: str | os.PathLike[str] | None) -> Path | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,7 +22,9 @@ _VARIABLES = {
     "SWIFTDET_BENCH_VENV",
     "SWIFTDET_CACHE_DIR",
     "SWIFTDET_FORCE_ISA",
+    "SWIFTDET_GPUSIM_BUILD",
     "SWIFTDET_OPENVINO_LIB",
+    "SWIFTDET_TENSORRT_LIB",
     "SWIFTDET_TEST_CACHE",
     "SWIFTDET_TORCHVISION_PYTHON",
     "SWIFTDET_TORCH_PYTHON",
@@ -60,11 +60,8 @@ def run_checks() -> list[Check]:
         check_openvino,
         check_inference,
         check_onnxruntime,
-        check_nvidia_driver,
-        check_tensorrt,
-        check_environment,
     )
-    return [check() for check in checks]
+    return [*(check() for check in checks), *check_gpu(), check_environment()]
 
 
 def works(checks: list[Check]) -> bool:
@@ -151,26 +148,23 @@ def check_onnxruntime() -> Check:
     return Check("onnxruntime", "ok", found)
 
 
-def check_nvidia_driver() -> Check:
-    """An NVIDIA driver is there and sees a GPU. Information only: this version runs on the CPU."""
-    devices = _cuda_devices()
-    if devices is None:
-        return Check("NVIDIA driver", "ok", "none (needed for GPUs only)")
-    version, count = devices
-    if count == 0:
-        return Check(
-            "NVIDIA driver",
-            "warn",
-            f"CUDA {version}, but no GPU is visible",
-            "check nvidia-smi and CUDA_VISIBLE_DEVICES",
-        )
-    return Check("NVIDIA driver", "ok", f"CUDA {version}, {count} GPU{'s' if count > 1 else ''}")
-
-
-def check_tensorrt() -> Check:
-    """TensorRT's Python package is installed; it is not loaded. Information only."""
-    found = _installed("tensorrt")
-    return Check("TensorRT", "ok", found or "not installed (needed for GPUs only)")
+def check_gpu() -> list[Check]:
+    """What a GPU needs, link by link, and what `device="auto"` makes of it."""
+    try:
+        from swiftdet import device_policy  # noqa: PLC0415 - needs the core, whose import may fail
+    except ImportError as e:
+        return [Check("GPU", "warn", _words(e), "install swiftdet again")]
+    links = device_policy.chain()
+    # Where nothing of NVIDIA's is there, nobody wants a GPU; a chain that is broken in its middle deserves a word.
+    wanted = any(link.ok and link.name in {"driver", "device"} for link in links)
+    checks = []
+    for link in links:
+        broken = not link.ok and (wanted or not link.missing)
+        detail = link.detail if link.ok or broken else f"{link.detail} (needed for GPUs only)"
+        checks.append(Check(f"GPU: {link.name}", "warn" if broken else "ok", detail, link.fix if broken else ""))
+    choice = device_policy.choose("auto")
+    checks.append(Check("device auto", "ok", f"{choice.name}: {choice.reason}"))
+    return checks
 
 
 def check_environment() -> Check:
@@ -226,19 +220,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "of unknown version"  # under another distribution's name, such as onnxruntime-gpu
-
-
-def _cuda_devices() -> tuple[str, int] | None:
-    """(CUDA version of the driver, number of GPUs), or None without a driver."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-    version, count = ctypes.c_int(0), ctypes.c_int(0)
-    driver.cuDriverGetVersion(ctypes.byref(version))
-    if driver.cuInit(0) == 0:
-        driver.cuDeviceGetCount(ctypes.byref(count))
-    return f"{version.value // 1000}.{version.value % 1000 // 10}", count.value
 
 
 def _words(error: Exception) -> str:

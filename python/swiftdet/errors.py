@@ -35,5 +35,13 @@ class BackendError(SwiftdetError):
     """An engine refused to compile or run a model; carries the engine's own words."""
 
 
+class CudaError(SwiftdetError):
+    """A call of CUDA failed; names the call. Where the device is lost, says that the process must be restarted."""
+
+
+class OutOfMemory(SwiftdetError, MemoryError):  # noqa: N818
+    """A GPU has no memory left; says how much was asked for."""
+
+
 class DetectorClosed(SwiftdetError, RuntimeError):  # noqa: N818
     """A detector was used after `close()`."""

@@ -7,18 +7,20 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from swiftdet import checks
-from swiftdet.engines.signature import Signature
+from swiftdet.engines.signature import Port, Signature
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError
 from swiftdet.recognition import Evidence, check_outputs, recognise
 from swiftdet.spec import FAMILIES, MAX_SIDE, METADATA_KEY, ModelSpec
 from swiftdet.zoo import weights as zoo_weights
 
 if TYPE_CHECKING:
+    from swiftdet.engines.tensorrt.plan_files import Plan
     from swiftdet.model_files.model_file import ModelFile
     from swiftdet.model_files.nms_cut import NmsCut
 
@@ -33,7 +35,7 @@ class Inspect(Protocol):
 
 
 _ZOO_NAME = re.compile(r"(?:demo-)?(?:yolov7|damo-yolo)(?:l|x|-[a-z0-9-]+)?")
-_PLANS = {".engine", ".plan", ".trt"}
+_PLANS = frozenset({".engine", ".plan", ".trt"})
 _DEFAULT_SIDE = 640
 _DEFAULT_SIDE_P6 = 1280
 
@@ -52,6 +54,7 @@ class LoadedModel:
         dynamic_batch: N is free.
         dynamic_size: H or W is free.
         variant: of the zoo, where the network was built from its description.
+        plan: a TensorRT engine, read and verified; `model` is empty then.
     """
 
     spec: ModelSpec
@@ -63,6 +66,12 @@ class LoadedModel:
     dynamic_batch: bool
     dynamic_size: bool
     variant: str | None = None
+    plan: Plan | None = None
+
+
+def is_plan(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` names a TensorRT engine."""
+    return Path(path).suffix.lower() in _PLANS
 
 
 def load(
@@ -72,6 +81,9 @@ def load(
     family: str | None = None,
     imgsz: int | tuple[int, int] | None = None,
     inspect: Inspect | None = None,
+    precision: str = "fp32",
+    trust_plan: bool = False,
+    inspect_plan: Callable[[Plan], Signature] | None = None,
 ) -> LoadedModel:
     """Reads a detector and recognises what it holds.
 
@@ -79,16 +91,20 @@ def load(
 
     Args:
         path: an `.onnx` file, an OpenVINO `.xml` with its `.bin` beside it, or a folder with one such pair; a
-            checkpoint (`.pt`, `.pth`, `.safetensors`) of a variant of the zoo; or the name of one.
+            checkpoint (`.pt`, `.pth`, `.safetensors`) of a variant of the zoo; or the name of one; or an engine
+            (`.engine`, `.plan`, `.trt`).
         weights: with a name: a checkpoint, or "synthetic" for made-up weights, fit for latency alone.
         family: "yolov7", "damo-yolo" or "ultralytics" where the file does not tell; "yolov7-tiny" also settles the
             anchors of raw maps.
         imgsz: side or (height, width) px of the input where the file leaves it open; else it must agree with the file.
         inspect: gives the ports of a model at an input shape; None asks the default engine.
+        precision: "fp32" or "fp16" of a network that is built here; files are read as they are.
+        trust_plan: accept an engine without swiftdet's manifest.
+        inspect_plan: gives the ports of such an engine, which means loading it.
 
     Raises:
-        ModelError: the file is missing, damaged, unsafe, not a detector, ambiguous, or contradicts its description.
-        BackendUnavailable: a TensorRT engine.
+        ModelError: the file is missing, damaged, unsafe, not a detector, ambiguous, or contradicts its description; an
+            engine without a manifest that is not trusted.
         InvalidArgument: an unknown family, an `imgsz` that the model cannot take, or weights for a file that has
             its own.
         InvalidType: a `path` that is none, an `imgsz` that is no integer or pair.
@@ -98,13 +114,15 @@ def load(
     asked_size = checks.network_size(imgsz)
     asked_family, variant = _parse_family(family)
     if zoo_weights.is_zoo_model(path):
-        return _build(zoo_weights.find(path, weights), asked_family, asked_size)
+        return _build(zoo_weights.find(path, weights), asked_family, asked_size, precision)
     if weights is not None:
         raise InvalidArgument(
             f"weights: {os.fspath(path)!r} is no name of the zoo (`swiftdet models` lists them), and an export carries "
             "its weights"
         )
     path = Path(path)
+    if is_plan(path):
+        return _load_plan(path, (asked_family, variant), asked_size, trust_plan=trust_plan, inspect_plan=inspect_plan)
     file, cut = _read(path)
     size_given = asked_size or (file.metadata.spec.imgsz if file.metadata.spec else file.metadata.imgsz)
     shape = _input_shape(file, asked_size, size_given or (_DEFAULT_SIDE, _DEFAULT_SIDE))
@@ -143,12 +161,14 @@ def load(
     )
 
 
-def _build(weights: zoo_weights.Weights, family: str | None, imgsz: tuple[int, int] | None) -> LoadedModel:
+def _build(
+    weights: zoo_weights.Weights, family: str | None, imgsz: tuple[int, int] | None, precision: str
+) -> LoadedModel:
     """A variant of the zoo, its size left open so that any may be asked for later."""
     variant = weights.variant
     if family not in {None, variant.family}:
         raise ModelError(f"family {family!r} was asked for, but {variant.name} is {variant.family!r}")
-    proto = weights.build(imgsz="dynamic")
+    proto = weights.build(imgsz="dynamic", precision=precision)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     spec = ModelSpec.from_json(metadata[METADATA_KEY])
     if imgsz is not None:
@@ -168,13 +188,83 @@ def _build(weights: zoo_weights.Weights, family: str | None, imgsz: tuple[int, i
     )
 
 
+def _load_plan(
+    path: Path,
+    family: tuple[str | None, str | None],
+    imgsz: tuple[int, int] | None,
+    *,
+    trust_plan: bool,
+    inspect_plan: Callable[[Plan], Signature] | None,
+) -> LoadedModel:
+    """An engine: its description from the manifest, or recognised from its ports where it has none but is trusted."""
+    from swiftdet.engines.tensorrt.plan_files import read_plan  # noqa: PLC0415 - engines have a format of their own
+
+    plan = read_plan(path, trust_plan=trust_plan)
+    if plan.manifest is not None:
+        spec, least, shape = plan.manifest.spec, plan.manifest.shapes[0], plan.manifest.shapes[1]
+        if family[0] not in {None, spec.family}:
+            raise ModelError(f"family {family[0]!r} was asked for, but {path} describes itself as {spec.family!r}")
+        dynamic_batch = least != plan.manifest.shapes[2]
+    else:
+        if inspect_plan is None:
+            raise BackendUnavailable(f"engine {path}: only TensorRT can tell what it holds; build it with swiftdet")
+        spec, shape, dynamic_batch = _recognise_plan(plan, inspect_plan(plan), family)
+    if imgsz is not None and imgsz != spec.imgsz:
+        raise InvalidArgument(
+            f"imgsz={imgsz[0]}x{imgsz[1]}: the engine was built for {spec.imgsz[0]}x{spec.imgsz[1]}; build another"
+        )
+    return LoadedModel(
+        spec=spec,
+        model=b"",
+        weights=b"",
+        path=path,
+        sha256=plan.sha256,
+        input_shape=(shape[0], 3, *spec.imgsz),
+        dynamic_batch=dynamic_batch,
+        dynamic_size=False,
+        plan=plan,
+    )
+
+
+def _recognise_plan(
+    plan: Plan, found: Signature, family: tuple[str | None, str | None]
+) -> tuple[ModelSpec, tuple[int, ...], bool]:
+    """The description of an engine of other tools, its input shape, and whether its batch is open."""
+    from swiftdet.model_files.graph import Graph  # noqa: PLC0415 - only such engines need it
+    from swiftdet.model_files.metadata import parse_metadata  # noqa: PLC0415
+
+    metadata = parse_metadata({str(key): str(value) for key, value in plan.metadata.items()})
+    (image,) = found.inputs
+    if len(image.shape) != 4 or image.shape[1] != 3:
+        raise ModelError(f"engine {plan.path}: input {image.name[:80]!r} is {list(image.shape)}, no image [N, 3, H, W]")
+    sides = metadata.imgsz or (_DEFAULT_SIDE, _DEFAULT_SIDE)
+    shape = (
+        max(image.shape[0], 1),
+        3,
+        *(given if given > 0 else side for given, side in zip(image.shape[2:], sides, strict=True)),
+    )
+    ports = tuple(Port(port.name, (max(port.shape[0], 1), *port.shape[1:])) for port in found.outputs if port.shape)
+    evidence = Evidence(
+        signature=Signature((Port(image.name, shape),), ports),
+        size=(shape[2], shape[3]),
+        graph=Graph(nodes=(), inputs=(image.name,), outputs=tuple(port.name for port in ports), constants={}),
+        metadata=metadata,
+        family=family[0],
+        variant=family[1],
+    )
+    try:
+        return recognise(evidence), shape, image.shape[0] < 0
+    except ModelError as e:
+        raise ModelError(f"engine {plan.path}: {e}") from e
+
+
 def describe(loaded: LoadedModel) -> dict[str, Any]:
     """What `swiftdet models FILE --json` prints: only JSON types, `spec` as in the metadata of our own files."""
     return {
         "path": str(loaded.path),
-        "format": "openvino" if loaded.weights else "onnx",
+        "format": "tensorrt" if loaded.plan else "openvino" if loaded.weights else "onnx",
         "sha256": loaded.sha256,
-        "bytes": len(loaded.model) + len(loaded.weights),
+        "bytes": len(loaded.model) + len(loaded.weights) + (len(loaded.plan.data) if loaded.plan else 0),
         "input_shape": list(loaded.input_shape),
         "dynamic_batch": loaded.dynamic_batch,
         "dynamic_size": loaded.dynamic_size,
@@ -210,10 +300,6 @@ def _read_by_suffix(path: Path) -> tuple[ModelFile, NmsCut | None]:
         from swiftdet.model_files.openvino_ir import read_openvino_ir  # noqa: PLC0415 - one reader per format
 
         return read_openvino_ir(path), None
-    if suffix in _PLANS:
-        raise BackendUnavailable(
-            f"model {path}: this version has no TensorRT engine; give it the ONNX file that the plan was built from"
-        )
     if _ZOO_NAME.fullmatch(str(path)) and not path.exists():
         raise ModelError(f"model {str(path)!r}: no such file, and no name of the zoo (`swiftdet models` lists them)")
     if not path.exists():

@@ -1,9 +1,10 @@
-"""Parses and builds ONNX models with NVIDIA's own TensorRT for RTX, on a machine without a GPU.
+"""Builds ONNX models with our own building code and NVIDIA's TensorRT for RTX, on a machine without a GPU.
 
-    python tensorrt_rtx_build.py LIBRARIES BINDINGS SM75 MODEL.onnx
+    python tensorrt_rtx_build.py LIBRARIES BINDINGS SM75 PRECISION MODEL.onnx [TIMING_CACHE]
 
-LIBRARIES and BINDINGS are the folders inside its wheels. Prints one JSON line; run as a process of its own,
-because the library may end the process that it fails in.
+LIBRARIES and BINDINGS are the folders inside its wheels; its interface is that of TensorRT 11 but for the GPU, which is
+named here instead of being asked. Prints one JSON line; run as a process of its own, because the library may end the
+process that it fails in.
 """
 
 from __future__ import annotations
@@ -12,42 +13,80 @@ import ctypes
 import importlib
 import json
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
+
+import onnx
+
+from swiftdet.engines.tensorrt.building import build_plan
+from swiftdet.engines.tensorrt.options import Batches, BuildOptions
+from swiftdet.errors import SwiftdetError
+
+FREE_BATCH, FREE_SIDE = 4, 640
 
 
-def build(libraries: Path, bindings: Path, capability: str, model: Path) -> dict[str, object]:
-    for library in ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1"):
-        ctypes.CDLL(str(libraries / library), mode=ctypes.RTLD_GLOBAL)
+def library(libraries: Path, bindings: Path) -> Any:
+    for name in ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1"):
+        ctypes.CDLL(str(libraries / name), mode=ctypes.RTLD_GLOBAL)
     sys.path.insert(0, str(bindings))
-    trt = importlib.import_module("tensorrt_rtx")
-    start = time.perf_counter()
-    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
-    if not parser.parse(model.read_bytes()):
-        return {"parsed": False, "errors": [parser.get_error(i).desc() for i in range(parser.num_errors)]}
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, capability), 0)
-    image = network.get_input(0)
-    if -1 in image.shape:
-        profile = builder.create_optimization_profile()
-        free = [4, 3, 640, 640]
-        largest = [dim if dim > 0 else free[i] for i, dim in enumerate(image.shape)]
-        smallest = [dim if dim > 0 else (1 if i == 0 else 128) for i, dim in enumerate(image.shape)]
-        profile.set_shape(image.name, smallest, largest, largest)
-        config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
+    return importlib.import_module("tensorrt_rtx")
+
+
+class Recorder:
+    """Counts what the builder says of its progress."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.phases: dict[str, int] = {}
+        self.open: set[str] = set()
+
+    def start(self, phase: str, *_: object) -> None:
+        with self.lock:
+            self.phases[phase] = 0
+            self.open.add(phase)
+
+    def step(self, phase: str, done: int) -> bool:
+        with self.lock:
+            self.phases[phase] = max(self.phases[phase], done)
+        return True
+
+    def finish(self, phase: str) -> None:
+        with self.lock:
+            self.open.discard(phase)
+
+
+def options_for(model: onnx.ModelProto, precision: str, timing_cache: Path | None) -> BuildOptions:
+    dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]  # 0 where it is free
+    batches = Batches(dims[0], dims[0], dims[0]) if dims[0] else Batches(1, 2, FREE_BATCH)
+    size = (dims[2] or FREE_SIDE, dims[3] or FREE_SIDE)
+    return BuildOptions(
+        precision=precision, batches=batches, size=size, workspace_bytes=1 << 30, timing_cache=timing_cache
+    )
+
+
+def build(trt: Any, capability: str, precision: str, model: Path, timing_cache: Path | None) -> dict[str, object]:
+    def for_capability(config: Any) -> None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, capability), 0)
+
+    content, recorder, start = model.read_bytes(), Recorder(), time.perf_counter()
+    options = options_for(onnx.load_model_from_string(content), precision, timing_cache)
+    try:
+        plan = build_plan(trt, content, options, progress=recorder, configure=for_capability)
+    except SwiftdetError as e:
+        return {"error": type(e).__name__, "message": str(e)}
     return {
-        "parsed": True,
-        "built": plan is not None,
-        "bytes": 0 if plan is None else plan.nbytes,
-        "outputs": {network.get_output(i).name: list(network.get_output(i).shape) for i in range(network.num_outputs)},
+        "bytes": len(plan),
         "seconds": round(time.perf_counter() - start, 1),
+        "phases": recorder.phases,
+        "unfinished": sorted(recorder.open),
     }
 
 
 if __name__ == "__main__":
-    result = build(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+    libraries, bindings, capability, precision, model, *cache = sys.argv[1:]
+    trt = library(Path(libraries), Path(bindings))
+    result = build(trt, capability, precision, Path(model), Path(cache[0]) if cache else None)
     sys.stdout.write(json.dumps(result) + "\n")

@@ -98,7 +98,7 @@ def test_one_bad_picture_does_not_stop_the_others(folder):
         (["one.png", "-m", "cut.onnx"], 1, "cut.onnx"),
         (["one.png", "-m", "classifier.onnx"], 1, "classifier.onnx"),
         (["one.png", "-m", "outside.onnx"], 1, "../weights.bin"),
-        (["one.png", "-m", "model.onnx", "--device", "cuda"], 1, "TensorRT"),
+        (["one.png", "-m", "model.onnx", "--device", "cuda"], 1, "no NVIDIA driver"),
         (["one.png", "-m", "yolov7"], 1, "yolov7"),
         (["one.png", "-m", "model.onnx", "--conf", "1.5"], 2, "--conf"),
         (["one.png", "-m", "model.onnx", "--iou", "nan"], 2, "--iou"),

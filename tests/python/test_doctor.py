@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from swiftdet import doctor
+from swiftdet import device_policy, doctor
 from swiftdet.cli import main
+from swiftdet.device_policy import Link
 from swiftdet.errors import BackendUnavailable, InvalidArgument
 
 
@@ -31,7 +32,7 @@ def by_name(checks):
 @pytest.fixture
 def healthy(monkeypatch):
     monkeypatch.setattr(doctor, "_openvino_runtime", FakeRuntime)
-    monkeypatch.setattr(doctor, "_cuda_devices", lambda: None)
+    monkeypatch.setattr(device_policy, "chain", lambda *_: [Link("driver", False, "no NVIDIA driver", missing=True)])
     monkeypatch.delenv("SWIFTDET_FORCE_ISA", raising=False)
 
 
@@ -107,24 +108,36 @@ def test_mixed_versions(monkeypatch):
     assert check.fix == "install swiftdet again"
 
 
-@pytest.mark.parametrize(
-    ("found", "status", "words"),
-    [(None, "ok", "none"), (("12.8", 0), "warn", "no GPU is visible"), (("12.8", 2), "ok", "CUDA 12.8, 2 GPUs")],
-)
 @pytest.mark.usefixtures("healthy")
-def test_driver(monkeypatch, found, status, words):
-    monkeypatch.setattr(doctor, "_cuda_devices", lambda: found)
-    check = doctor.check_nvidia_driver()
-    assert check.status == status
-    assert words in check.detail
+def test_a_machine_without_anything_of_nvidia_is_well():
+    checks = by_name(doctor.run_checks())
+    assert checks["GPU: driver"].detail == "no NVIDIA driver (needed for GPUs only)"
+    assert checks["device auto"].detail == "cpu: no usable GPU: no NVIDIA driver"
+    assert not any(check.fix for check in checks.values())
+
+
+@pytest.mark.usefixtures("healthy")
+def test_a_chain_that_is_broken_in_the_middle_is_told(monkeypatch, capsys):
+    links = [
+        Link("driver", True, "580.65, CUDA 13.0"),
+        Link("device", True, "cuda:0 NVIDIA T4, sm_75, 14.6 GiB"),
+        Link("CUDA part", False, "built without CUDA", "build it with CUDA", missing=True),
+        Link("TensorRT", True, "10"),
+    ]
+    monkeypatch.setattr(device_policy, "chain", lambda *_: links)
+    checks = by_name(doctor.run_checks())
+    assert checks["GPU: device"].status == "ok"
+    assert checks["GPU: CUDA part"].status == "warn"
+    assert checks["GPU: CUDA part"].fix == "build it with CUDA"
+    assert checks["device auto"].detail == "cpu: no usable GPU: built without CUDA"
+    assert main(["doctor"]) == 0
+    assert "fix: build it with CUDA" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("healthy")
 def test_optional_packages(monkeypatch):
-    monkeypatch.setattr(doctor, "_installed", {"tensorrt": "10.14.1"}.get)
-    checks = by_name(doctor.run_checks())
-    assert checks["TensorRT"].detail == "10.14.1"
-    assert "pip install" in checks["onnxruntime"].detail
+    monkeypatch.setattr(doctor, "_installed", {}.get)
+    assert "pip install" in by_name(doctor.run_checks())["onnxruntime"].detail
 
 
 def test_installed_does_not_import():

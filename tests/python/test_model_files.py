@@ -165,9 +165,13 @@ def test_impossible_names_are_refused(name):
 
 
 @pytest.mark.parametrize("suffix", [".engine", ".plan", ".trt"])
-def test_plans_are_refused_with_the_way_out(tmp_path, suffix):
-    with pytest.raises(BackendUnavailable, match="no TensorRT engine; give it the ONNX file"):
-        model.load(tmp_path / f"yolov7{suffix}", inspect=never_inspected)
+def test_engines_of_unknown_origin_are_refused_with_the_way_out(tmp_path, suffix):
+    path = tmp_path / f"yolov7{suffix}"
+    path.write_bytes(b"a plan of somebody")
+    with pytest.raises(ModelError, match=r"no manifest .*`swiftdet build`, or pass trust_plan=True"):
+        model.load(path, inspect=never_inspected)
+    with pytest.raises(BackendUnavailable, match="only TensorRT can tell"):
+        model.load(path, inspect=never_inspected, trust_plan=True)
 
 
 @pytest.mark.parametrize("name", ["yolov8n", "yolov70", "./yolov7x"])

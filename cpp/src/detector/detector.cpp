@@ -10,8 +10,10 @@
 #include <thread>
 #include <utility>
 
+#include "detector/call_checks.hpp"
 #include "detector/session_pool.hpp"
 #include "ops/image_checks.hpp"
+#include "ops/letterbox_formulas.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/nms.hpp"
 
@@ -28,14 +30,14 @@ double milliseconds(Clock::duration duration) { return std::chrono::duration<dou
 /// One thread's worth of everything a call needs. Holds the batch it has in flight.
 struct Session {
   Session(std::unique_ptr<BackendSession> engine_session, const ops::HeadSpec& head, Size size)
-      : network_size(size),
+      : key(size),
         engine(std::move(engine_session)),
         batch(engine->input().shape[0]),
         decoder(head),
         placed(static_cast<std::size_t>(batch)),
         raw_outputs(head.outputs.size()) {}
 
-  Size network_size;
+  Size key;  // the network's size
   std::unique_ptr<BackendSession> engine;
   std::int64_t batch;
   ops::Letterbox letterbox;
@@ -52,67 +54,6 @@ struct Session {
   Clock::time_point started;
 };
 
-void check_threshold(const char* name, float value) {
-  if (!(value >= 0.0F && value <= 1.0F)) {
-    throw InvalidArgument(std::string(name) + ": expected a threshold within [0, 1], got " + std::to_string(value));
-  }
-}
-
-void check_options(const CallOptions& options, int num_classes) {
-  check_threshold("conf", options.conf);
-  check_threshold("iou", options.iou);
-  if (options.max_det < 1) {
-    throw InvalidArgument("max_det: expected 1 or more, got " + std::to_string(options.max_det));
-  }
-  if (options.max_candidates < 1) {
-    throw InvalidArgument("max_candidates: expected 1 or more, got " + std::to_string(options.max_candidates));
-  }
-  if (!options.classes.empty() && options.classes.size() != static_cast<std::size_t>(num_classes)) {
-    throw InvalidArgument("classes: expected " + std::to_string(num_classes) + " flags, one per class, got " +
-                          std::to_string(options.classes.size()));
-  }
-}
-
-/// From network px to source px: x = (x_net - pad) / scale in float32, then clipped to [0, limit].
-float to_source(float value, int pad, double scale, int limit) {
-  const float mapped = (value - static_cast<float>(pad)) / static_cast<float>(scale);
-  return std::clamp(mapped, 0.0F, static_cast<float>(limit));
-}
-
-/// "p3 [1, 255, 80, 80], p4 ...": for messages.
-std::string list(const std::vector<Port>& ports) {
-  std::string text;
-  for (const Port& port : ports) {
-    if (!text.empty()) text += ", ";
-    text.append(port.name).append(" ").append(port.shape.to_string());
-  }
-  return text;
-}
-
-/// Where the head's tensor `name` stands among the engine's outputs.
-std::size_t output_index(const std::vector<Port>& ports, const std::string& name) {
-  const auto found = std::find_if(ports.begin(), ports.end(), [&](const Port& port) { return port.name == name; });
-  if (found == ports.end()) {
-    throw ModelError("the model description names the output '" + name + "', but the network has: " + list(ports));
-  }
-  return static_cast<std::size_t>(found - ports.begin());
-}
-
-/// Where the head's tensors stand among the engine's outputs, whose shapes must fit it.
-std::vector<std::size_t> output_indices(const Backend& backend, const ops::HeadSpec& head) {
-  static_cast<void>(ops::Decoder(head));  // refuses a head that contradicts itself
-  std::vector<std::size_t> indices;
-  std::vector<TensorView> declared;
-  bool has_open_rank = false;  // an engine that cannot tell a shape gives an empty one; then each run is checked alone
-  for (const std::string& name : head.outputs) {
-    indices.push_back(output_index(backend.outputs(), name));
-    declared.push_back({nullptr, backend.outputs()[indices.back()].shape});
-    has_open_rank |= declared.back().shape.rank() == 0;
-  }
-  if (!has_open_rank) ops::check_head(declared, head);
-  return indices;
-}
-
 int session_limit(const Detector::Config& config) {
   if (config.max_sessions > 0) return config.max_sessions;
   const int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
@@ -124,7 +65,7 @@ int session_limit(const Detector::Config& config) {
 struct Detector::State {
   explicit State(Config given)
       : config(std::move(given)),
-        outputs(output_indices(*config.backend, config.head)),
+        outputs(output_indices(config.backend->outputs(), config.head)),
         pool(session_limit(config), [this](Size size) { return make_session(size); }) {}
 
   [[nodiscard]] std::unique_ptr<Session> make_session(Size size) const {
@@ -141,11 +82,11 @@ struct Detector::State {
     session.image_count = std::min(static_cast<std::size_t>(session.batch), images.size() - first);
     for (std::size_t i = 0; i < session.image_count; ++i) {
       const SourceImage& image = images[first + i];
-      const auto geometry = ops::letterbox_geometry(image.view.size, session.network_size, config.preprocess.mode);
+      const auto geometry = ops::letterbox_geometry(image.view.size, session.key, config.preprocess.mode);
       // Engines leave their input alone, so frames of one size find the border of the frame before.
       const auto border = session.placed[i] == geometry ? ops::Border::kInPlace : ops::Border::kWrite;
       session.placed[i].reset();
-      session.letterbox.run(image.view, image.order, config.preprocess, session.network_size,
+      session.letterbox.run(image.view, image.order, config.preprocess, session.key,
                             input.data + static_cast<std::int64_t>(i) * image_volume, border);
       session.placed[i] = geometry;
     }
@@ -189,11 +130,19 @@ struct Detector::State {
     result.conf.clear();
     result.cls.clear();
     const ops::LetterboxMeta& meta = session.placed[static_cast<std::size_t>(item)]->meta;
+    const auto source_x = [&](float x) {
+      return ops::to_source(x, static_cast<float>(meta.pad_left), static_cast<float>(meta.scale_x),
+                            static_cast<float>(source.width));
+    };
+    const auto source_y = [&](float y) {
+      return ops::to_source(y, static_cast<float>(meta.pad_top), static_cast<float>(meta.scale_y),
+                            static_cast<float>(source.height));
+    };
     const auto emit = [&](std::size_t k) {
-      result.xyxy.push_back(to_source(candidates.x1[k], meta.pad_left, meta.scale_x, source.width));
-      result.xyxy.push_back(to_source(candidates.y1[k], meta.pad_top, meta.scale_y, source.height));
-      result.xyxy.push_back(to_source(candidates.x2[k], meta.pad_left, meta.scale_x, source.width));
-      result.xyxy.push_back(to_source(candidates.y2[k], meta.pad_top, meta.scale_y, source.height));
+      result.xyxy.push_back(source_x(candidates.x1[k]));
+      result.xyxy.push_back(source_y(candidates.y1[k]));
+      result.xyxy.push_back(source_x(candidates.x2[k]));
+      result.xyxy.push_back(source_y(candidates.y2[k]));
       result.conf.push_back(candidates.score[k]);
       result.cls.push_back(candidates.cls[k]);
     };

@@ -12,15 +12,15 @@
 
 namespace swiftdet {
 
-/// Pool of `Session` objects (anything with a member `Size network_size`).
+/// Pool of `Session` objects: anything with a member `Key key`, what it was made for.
 ///
 /// Waiting is first come, first served: a released session goes straight to the thread that has waited longest, so no
 /// thread starves. A thread may hold several sessions, but only its first acquisition may block; that rules out the
 /// deadlock of two threads which each hold some and wait for more.
-template <typename Session>
+template <typename Session, typename Key = Size>
 class SessionPool {
  public:
-  using Factory = std::function<std::unique_ptr<Session>(Size)>;
+  using Factory = std::function<std::unique_ptr<Session>(Key)>;
 
   /// A session on loan; goes back when the lease dies.
   class Lease {
@@ -37,6 +37,13 @@ class SessionPool {
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
     ~Lease() { give_back(); }
+
+    /// Destroys the session instead of giving it back, for one that a failure left in an unknown state.
+    void discard() noexcept {
+      if (!session_) return;
+      session_.reset();
+      pool_->replace_lost();
+    }
 
     [[nodiscard]] Session* operator->() const noexcept { return session_.get(); }
     [[nodiscard]] Session& operator*() const noexcept { return *session_; }
@@ -56,13 +63,13 @@ class SessionPool {
 
   [[nodiscard]] int limit() const noexcept { return limit_; }
 
-  /// Blocks until a session for `size` can be had. @throw whatever the factory throws; nothing is lost then.
-  [[nodiscard]] Lease acquire(Size size) {
+  /// Blocks until a session for `key` can be had. @throw whatever the factory throws; nothing is lost then.
+  [[nodiscard]] Lease acquire(const Key& key) {
     std::unique_ptr<Session> session;
     {
       std::unique_lock lock(mutex_);
       if (available()) {
-        session = take(size);
+        session = take(key);
       } else {
         Waiter self;
         (last_waiter_ != nullptr ? last_waiter_->next : first_waiter_) = &self;
@@ -71,18 +78,18 @@ class SessionPool {
         session = std::move(self.session);
       }
     }
-    return complete(std::move(session), size);
+    return complete(std::move(session), key);
   }
 
-  /// A session for `size` if one is free at once, an empty lease otherwise.
-  [[nodiscard]] Lease try_acquire(Size size) {
+  /// A session for `key` if one is free at once, an empty lease otherwise.
+  [[nodiscard]] Lease try_acquire(const Key& key) {
     std::unique_ptr<Session> session;
     {
       const std::lock_guard lock(mutex_);
       if (!available()) return {};
-      session = take(size);
+      session = take(key);
     }
-    return complete(std::move(session), size);
+    return complete(std::move(session), key);
   }
 
  private:
@@ -99,12 +106,12 @@ class SessionPool {
     return first_waiter_ == nullptr && (!idle_.empty() || created_ < limit_);
   }
 
-  // An idle session, of `size` if there is one; nullptr stands for the right to create one. Call with the mutex held.
-  [[nodiscard]] std::unique_ptr<Session> take(Size size) {
-    std::size_t chosen = 0;  // the longest unused one makes room for a new size
+  // An idle session, for `key` if there is one; nullptr stands for the right to create one. Call with the mutex held.
+  [[nodiscard]] std::unique_ptr<Session> take(const Key& key) {
+    std::size_t chosen = 0;  // the longest unused one makes room for a new key
     bool fits = false;
     for (std::size_t i = idle_.size(); i-- > 0 && !fits;) {  // the most recently used one: its buffers are warm
-      fits = idle_[i]->network_size == size;
+      fits = idle_[i]->key == key;
       if (fits) chosen = i;
     }
     if (!fits && created_ < limit_) {
@@ -116,20 +123,25 @@ class SessionPool {
     return session;
   }
 
-  // Makes what take() gave into a session for `size`. Slow work (destroying, creating) happens without the mutex.
-  [[nodiscard]] Lease complete(std::unique_ptr<Session> session, Size size) {
-    if (session == nullptr || session->network_size != size) {
+  // Makes what take() gave into a session for `key`. Slow work (destroying, creating) happens without the mutex.
+  [[nodiscard]] Lease complete(std::unique_ptr<Session> session, const Key& key) {
+    if (session == nullptr || !(session->key == key)) {
       try {
         session.reset();
-        session = factory_(size);
+        session = factory_(key);
       } catch (...) {
-        std::unique_ptr<Session> none;
-        const std::lock_guard lock(mutex_);
-        if (!serve(none)) --created_;
+        replace_lost();
         throw;
       }
     }
     return Lease(this, std::move(session));
+  }
+
+  // A session that was counted is no more: somebody who waits may make another.
+  void replace_lost() noexcept {
+    std::unique_ptr<Session> none;
+    const std::lock_guard lock(mutex_);
+    if (!serve(none)) --created_;
   }
 
   void release(std::unique_ptr<Session> session) noexcept {

@@ -1,7 +1,5 @@
 #include "swiftdet/ops/decode.hpp"
 
-#include <cmath>
-#include <limits>
 #include <string>
 #include <utility>
 
@@ -29,10 +27,6 @@ void check_options(const DecodeOptions& options, const HeadSpec& head) {
   }
 }
 
-bool all_finite(const Box& box) noexcept {
-  return std::isfinite(box.x1) && std::isfinite(box.y1) && std::isfinite(box.x2) && std::isfinite(box.y2);
-}
-
 }  // namespace
 
 struct Decoder::State {
@@ -57,7 +51,7 @@ void Decoder::State::scan_detections(const float* rows, std::int32_t count, cons
   for (std::int32_t i = 0; i < count; ++i) {
     const float score = rows[i * 6 + 4];
     const float cls = rows[i * 6 + 5];
-    if (!(score > rule.threshold && score <= std::numeric_limits<float>::max())) continue;
+    if (!is_candidate(score, rule.threshold)) continue;
     if (!(cls >= 0.0F && cls < static_cast<float>(head.num_classes))) continue;  // padding, or NaN
     const auto index = static_cast<std::int32_t>(cls);
     if (!rule.classes.empty() && rule.classes[static_cast<std::size_t>(index)] == 0) continue;
@@ -186,7 +180,7 @@ void Decoder::run(std::span<const TensorView> outputs, int image, const DecodeOp
   std::size_t kept = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const Box& box = state.decoded[i];
-    if (!all_finite(box)) continue;
+    if (!is_finite(box)) continue;
     candidates.x1[kept] = box.x1;
     candidates.y1[kept] = box.y1;
     candidates.x2[kept] = box.x2;

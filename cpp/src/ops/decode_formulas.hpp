@@ -1,6 +1,8 @@
 // From what a head predicts for one anchor to a box: shared by every body and device.
 #pragma once
 
+#include <limits>
+
 #include "swiftdet/base/exp.hpp"
 
 namespace swiftdet::ops {
@@ -37,6 +39,34 @@ struct Box {
   const float x = column * stride;
   const float y = row * stride;
   return {x - left * stride, y - top * stride, x + right * stride, y + bottom * stride};
+}
+
+/// Expected bin of a distribution: softmax over the `bins` logits that `logit(bin)` gives, then sum(bin * p), as
+/// sum(bin * exp(logit - max)) / sum(exp(logit - max)), bins ascending.
+template <typename Logit>
+[[nodiscard]] SWIFTDET_HOST_DEVICE constexpr float expected_bin(const Logit& logit, int bins) noexcept {
+  float highest = logit(0);
+  for (int bin = 1; bin < bins; ++bin) {
+    const float x = logit(bin);
+    highest = x > highest ? x : highest;
+  }
+  float sum = 0.0F;
+  float weighted = 0.0F;
+  for (int bin = 0; bin < bins; ++bin) {
+    const float weight = exp_f32(logit(bin) - highest);
+    sum += weight;
+    weighted += static_cast<float>(bin) * weight;
+  }
+  return weighted / sum;
+}
+
+/// NaN and the infinities are not.
+[[nodiscard]] SWIFTDET_HOST_DEVICE constexpr bool is_finite(float value) noexcept {
+  return value >= -std::numeric_limits<float>::max() && value <= std::numeric_limits<float>::max();
+}
+
+[[nodiscard]] SWIFTDET_HOST_DEVICE constexpr bool is_finite(const Box& box) noexcept {
+  return is_finite(box.x1) && is_finite(box.y1) && is_finite(box.x2) && is_finite(box.y2);
 }
 
 }  // namespace swiftdet::ops

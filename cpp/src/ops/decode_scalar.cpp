@@ -1,6 +1,6 @@
 // The specification of decoding's inner loops, and the choice of a body.
+#include "ops/decode_formulas.hpp"
 #include "ops/decode_kernels.hpp"
-#include "swiftdet/base/exp.hpp"
 
 namespace swiftdet::ops::cpu {
 namespace {
@@ -33,19 +33,8 @@ void expected_bins(const float* logits, const std::int32_t* offsets, std::int32_
                    std::int32_t bins, float* result) {
   for (std::int32_t i = 0; i < count; ++i) {
     const float* const side = logits + offsets[i];
-    float highest = side[0];
-    for (std::int32_t bin = 1; bin < bins; ++bin) {
-      const float x = side[static_cast<std::ptrdiff_t>(bin) * bin_stride];
-      highest = x > highest ? x : highest;
-    }
-    float sum = 0.0F;
-    float weighted = 0.0F;
-    for (std::int32_t bin = 0; bin < bins; ++bin) {
-      const float weight = exp_f32(side[static_cast<std::ptrdiff_t>(bin) * bin_stride] - highest);
-      sum += weight;
-      weighted += static_cast<float>(bin) * weight;
-    }
-    result[i] = weighted / sum;
+    const auto logit = [=](int bin) { return side[static_cast<std::ptrdiff_t>(bin) * bin_stride]; };
+    result[i] = expected_bin(logit, bins);
   }
 }
 

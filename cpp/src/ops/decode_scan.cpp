@@ -27,10 +27,6 @@ bool wanted(std::span<const std::uint8_t> classes, std::int32_t cls) noexcept {
   return classes.empty() || classes[static_cast<std::size_t>(cls)] != 0;
 }
 
-bool is_candidate(float score, const ScoreRule& rule) noexcept {
-  return score > rule.threshold && score <= std::numeric_limits<float>::max();
-}
-
 /// A score or objectness as the network gives it -> within [0, 1].
 float activated(float raw, const ScoreRule& rule) noexcept { return rule.logits ? sigmoid_f32(raw) : raw; }
 
@@ -65,7 +61,7 @@ class ScoreScanner::RowCandidates {
   RowCandidates(const ScoreRule& rule, TopCandidates& top) : rule_(&rule), top_(&top) {}
 
   void add(std::int32_t anchor, std::int32_t cls, float score) {
-    if (!is_candidate(score, *rule_)) return;
+    if (!is_candidate(score, rule_->threshold)) return;
     if (rule_->multi_label) {
       if (wanted(rule_->classes, cls)) top_->push(score, cls, anchor);
       return;
@@ -141,7 +137,7 @@ void ScoreScanner::scan_class_major(const ScoreBlock& block, const ScoreRule& ru
     for (std::int32_t i = 0; i < found; ++i) {
       const std::int32_t anchor = hits_[at(i)];
       const float score = activated(row[anchor], rule);
-      if (!is_candidate(score, rule)) continue;
+      if (!is_candidate(score, rule.threshold)) continue;
       if (rule.multi_label) {
         top.push(score, cls, block.first_anchor + anchor);
       } else {
@@ -170,7 +166,7 @@ void ScoreScanner::scan_class_major_objects(const ScoreBlock& block, const Score
       const float raw = row[objects_[at(i)]];
       if (rule.logits && !(raw > class_bounds_[at(i)])) continue;
       const float score = object_scores_[at(i)] * activated(raw, rule);
-      if (!is_candidate(score, rule)) continue;
+      if (!is_candidate(score, rule.threshold)) continue;
       if (rule.multi_label) {
         top.push(score, cls, block.first_anchor + objects_[at(i)]);
       } else {

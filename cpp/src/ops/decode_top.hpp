@@ -1,17 +1,17 @@
 // The best scores seen so far, in bounded memory and in the one order that all devices share.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "ops/candidate_formulas.hpp"
 
 namespace swiftdet::ops {
 
 /// Collects scores and keeps the best `limit` of them by score desc, then class asc, then anchor asc.
 ///
-/// Each is one 64-bit key: the bits of the score (positive floats order like their bits) above the complement of
-/// class * predictions + anchor, so that a larger key is a better score and no two keys are equal.
+/// Each is one 64-bit key (candidate_formulas.hpp).
 class TopCandidates {
  public:
   /// Forgets everything. `predictions` is the number of anchors of the head.
@@ -25,8 +25,7 @@ class TopCandidates {
 
   /// @param score  positive and finite.
   void push(float score, std::int32_t cls, std::int32_t anchor) {
-    const std::uint32_t place = static_cast<std::uint32_t>(cls) * predictions_ + static_cast<std::uint32_t>(anchor);
-    const std::uint64_t key = std::uint64_t{std::bit_cast<std::uint32_t>(score)} << 32U | ~place;
+    const std::uint64_t key = candidate_key(score, cls, anchor, predictions_);
     if (key < floor_) {
       ++dropped_;
       return;
@@ -41,15 +40,9 @@ class TopCandidates {
   /// How many were pushed and did not stay.
   [[nodiscard]] std::int64_t dropped() const noexcept { return dropped_; }
 
-  [[nodiscard]] static float score(std::uint64_t key) noexcept {
-    return std::bit_cast<float>(static_cast<std::uint32_t>(key >> 32U));
-  }
-  [[nodiscard]] std::int32_t cls(std::uint64_t key) const noexcept {
-    return static_cast<std::int32_t>(~static_cast<std::uint32_t>(key) / predictions_);
-  }
-  [[nodiscard]] std::int32_t anchor(std::uint64_t key) const noexcept {
-    return static_cast<std::int32_t>(~static_cast<std::uint32_t>(key) % predictions_);
-  }
+  [[nodiscard]] static float score(std::uint64_t key) noexcept { return key_score(key); }
+  [[nodiscard]] std::int32_t cls(std::uint64_t key) const noexcept { return key_class(key, predictions_); }
+  [[nodiscard]] std::int32_t anchor(std::uint64_t key) const noexcept { return key_anchor(key, predictions_); }
 
  private:
   void prune();

@@ -6,6 +6,7 @@
 
 #include "cpu/isa.hpp"
 #include "ops/image_checks.hpp"
+#include "ops/letterbox_checks.hpp"
 #include "ops/letterbox_cpu.hpp"
 #include "swiftdet/base/error.hpp"
 
@@ -14,6 +15,14 @@ namespace {
 
 /// nearbyint rounds half to even, as Python's round() in the official pipelines does.
 int round_half_even(double value) { return static_cast<int>(std::nearbyint(value)); }
+
+void check_arguments(const ImageView& source, Size target, const void* tensor) {
+  check_source(source, "letterbox");
+  check_side_lengths(target, "letterbox", "target size");
+  if (tensor == nullptr) throw InvalidArgument("letterbox: the tensor to fill is a null pointer");
+}
+
+}  // namespace
 
 void check_scaling(const Preprocess& preprocess) {
   const auto usable_divisor = [](float value) { return std::isfinite(value) && value != 0.0F; };
@@ -29,14 +38,6 @@ void check_scaling(const Preprocess& preprocess) {
     }
   }
 }
-
-void check_arguments(const ImageView& source, Size target, const void* tensor) {
-  check_source(source, "letterbox");
-  check_side_lengths(target, "letterbox", "target size");
-  if (tensor == nullptr) throw InvalidArgument("letterbox: the tensor to fill is a null pointer");
-}
-
-}  // namespace
 
 LetterboxGeometry letterbox_geometry(Size source, Size target, ResizeMode mode) {
   LetterboxGeometry geometry;

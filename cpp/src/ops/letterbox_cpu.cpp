@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/letterbox_formulas.hpp"
+
 namespace swiftdet::ops::cpu {
 namespace {
 
@@ -15,7 +17,7 @@ PlaneScaling make_scaling(const Preprocess& preprocess) {
     scaling.std[plane] = std;
     scaling.standardises |= mean != 0.0F || std != 1.0F;
     for (int value = 0; value < 256; ++value) {
-      scaling.table[plane][value] = (static_cast<float>(value) / preprocess.divisor - mean) / std;
+      scaling.table[plane][value] = network_value(static_cast<std::uint8_t>(value), preprocess.divisor, mean, std);
     }
   }
   return scaling;

@@ -32,7 +32,7 @@ struct Group {
   [[nodiscard]] std::int32_t blocks() const noexcept { return (boxes + KeptBlock::kBoxes - 1) / KeptBlock::kBoxes; }
 };
 
-void append(KeptBlock* blocks, std::int32_t place, const cpu::ProbeBox& box) {
+void append(KeptBlock* blocks, std::int32_t place, const SizedBox& box) {
   KeptBlock& block = blocks[place / KeptBlock::kBoxes];
   const std::int32_t lane = place % KeptBlock::kBoxes;
   if (lane == 0) {
@@ -133,8 +133,7 @@ std::span<const std::int32_t> Nms::run(const Candidates& candidates, const NmsOp
   const std::size_t limit =
       options.max_det < 0 ? std::numeric_limits<std::size_t>::max() : static_cast<std::size_t>(options.max_det);
   for (std::size_t i = 0; i < candidates.size(); ++i) {
-    cpu::ProbeBox box{candidates.x1[i], candidates.y1[i], candidates.x2[i], candidates.y2[i], 0.0F};
-    box.area = (box.x2 - box.x1) * (box.y2 - box.y1);
+    const SizedBox box = sized_box(candidates.x1[i], candidates.y1[i], candidates.x2[i], candidates.y2[i]);
     Group& group = state.groups[options.class_agnostic ? 0 : static_cast<std::size_t>(candidates.cls[i])];
     KeptBlock* const blocks = state.blocks.data() + group.first_block;
     if (state.suppressed(box, blocks, group.blocks(), options.iou_threshold)) continue;

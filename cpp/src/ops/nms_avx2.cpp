@@ -5,7 +5,7 @@
 
 namespace swiftdet::ops::cpu {
 
-bool suppressed_avx2(const ProbeBox& box, const KeptBlock* blocks, std::int32_t count, float iou_threshold) {
+bool suppressed_avx2(const SizedBox& box, const KeptBlock* blocks, std::int32_t count, float iou_threshold) {
   const __m256 x1 = _mm256_set1_ps(box.x1);
   const __m256 y1 = _mm256_set1_ps(box.y1);
   const __m256 x2 = _mm256_set1_ps(box.x2);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cpu/isa.hpp"
+#include "ops/nms_formulas.hpp"
 
 namespace swiftdet::ops::cpu {
 
@@ -18,23 +19,11 @@ struct alignas(32) KeptBlock {
   float area[kBoxes];
 };
 
-struct ProbeBox {
-  float x1;
-  float y1;
-  float x2;
-  float y2;
-  float area;
-};
+/// True when one of the boxes in `blocks` suppresses `box` (nms_formulas.hpp).
+using SuppressedBy = bool (*)(const SizedBox& box, const KeptBlock* blocks, std::int32_t count, float iou_threshold);
 
-/// True when `box` and one of the boxes in `blocks` have inter / union > iou_threshold.
-///
-/// With min(a, b) = a < b ? a : b and max(a, b) = a > b ? a : b, all float32, none contracted:
-/// w = max(min(x2, k.x2) - max(x1, k.x1), 0), h alike, inter = w * h, union = (k.area + area) - inter.
-/// A pair with inter = 0 is never above a threshold of 0 or more, whatever its union.
-using SuppressedBy = bool (*)(const ProbeBox& box, const KeptBlock* blocks, std::int32_t count, float iou_threshold);
-
-bool suppressed_scalar(const ProbeBox& box, const KeptBlock* blocks, std::int32_t count, float iou_threshold);
-bool suppressed_avx2(const ProbeBox& box, const KeptBlock* blocks, std::int32_t count, float iou_threshold);
+bool suppressed_scalar(const SizedBox& box, const KeptBlock* blocks, std::int32_t count, float iou_threshold);
+bool suppressed_avx2(const SizedBox& box, const KeptBlock* blocks, std::int32_t count, float iou_threshold);
 
 [[nodiscard]] SuppressedBy suppressed_by(swiftdet::cpu::Isa isa) noexcept;
 

@@ -1,8 +1,6 @@
 // Coefficients of one axis of a resize: which source pixels make a destination pixel, and with what weights.
 //
-// The arithmetic is OpenCV's, to the last rounding, because the pixels have to be: doubles where it has doubles,
-// float32 where it has float32. An axis has source length S and destination length D; scale = 1 / (D / S) in double,
-// which is not S / D when both are rounded.
+// The arithmetic is that of resize_formulas.hpp.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +32,8 @@ struct AreaAxis {
 
 /// Where the second-pixel weight of a destination pixel comes from.
 enum class LinearKind : std::uint8_t {
-  kLinear,       ///< INTER_LINEAR: the distance between pixel centres
-  kAreaEnlarge,  ///< INTER_AREA where an axis enlarges: the part of the destination cell over the second pixel
+  kLinear,       ///< linear_tap
+  kAreaEnlarge,  ///< area_enlarge_tap
 };
 
 [[nodiscard]] double axis_scale(int source, int destination) noexcept;

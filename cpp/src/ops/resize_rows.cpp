@@ -1,8 +1,8 @@
 #include "ops/resize_rows.hpp"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
+
+#include "ops/resize_formulas.hpp"
 
 namespace swiftdet::ops::cpu {
 namespace {
@@ -19,21 +19,16 @@ void pack_row_of(const ImageView& image, int y, std::uint8_t* packed) {
 }
 
 /// The mean of cells of factor.width bytes of each channel, whose rows are already added up in `sums`.
-///
-/// OpenCV adds in int32 and so wraps for cells of more than 2^31 / 255 pixels; equal means equal there too.
 template <int kChannels>
 void average_cells(const std::uint32_t* sums, Size factor, int width, std::uint8_t* lanes) {
   constexpr int kLanes = lane_count(kChannels);
-  const float weight = 1.0F / static_cast<float>(std::int64_t{factor.height} * factor.width);
+  const std::int64_t pixels = std::int64_t{factor.height} * factor.width;
   for (int d = 0; d < width; ++d, lanes += kLanes) {
     std::uint32_t total[kChannels] = {};
     for (int k = 0; k < factor.width; ++k, sums += kChannels) {
       for (int c = 0; c < kChannels; ++c) total[c] += sums[c];
     }
-    for (int c = 0; c < kChannels; ++c) {
-      const float mean = static_cast<float>(std::bit_cast<std::int32_t>(total[c])) * weight;
-      lanes[c] = static_cast<std::uint8_t>(std::clamp(std::nearbyint(mean), 0.0F, 255.0F));
-    }
+    for (int c = 0; c < kChannels; ++c) lanes[c] = cell_mean(total[c], pixels);
   }
 }
 
@@ -63,31 +58,20 @@ void RowResizer::start(const ImageView& source, Size target, Interpolation inter
   area_columns_index_ = kNoRow;
 }
 
-RowResizer::Path RowResizer::choose_path(const Plan& plan) {
-  const Size from = plan.source;
-  const Size to = plan.target;
-  if (from == to) return Path::kCopy;
-  if (from.height == 2 * to.height && from.width == 2 * to.width) return Path::kHalve;
-  const bool enlarges = axis_scale(from.width, to.width) < 1.0 || axis_scale(from.height, to.height) < 1.0;
-  if (plan.interpolation == Interpolation::kLinear || enlarges) return Path::kLinear;
-  const bool whole = whole_shrink_factor(from.width, to.width) != 0 && whole_shrink_factor(from.height, to.height) != 0;
-  return whole ? Path::kWholeShrink : Path::kArea;
-}
-
 void RowResizer::make_plan(const Plan& plan) {
   plan_ = {};  // so that the next image does not find half a plan if an allocation throws
   const Size from = plan.source;
   const Size to = plan.target;
   const auto lane_elements =
       padded(static_cast<std::size_t>(to.width) * static_cast<std::size_t>(lane_count(plan.channels)));
-  path_ = choose_path(plan);
+  rule_ = resize_rule(from, to, plan.interpolation);
   out_.assign(lane_elements, 0);
-  switch (path_) {
-    case Path::kCopy:
-    case Path::kHalve: break;
-    case Path::kLinear: {
-      const LinearKind kind =
-          plan.interpolation == Interpolation::kLinear ? LinearKind::kLinear : LinearKind::kAreaEnlarge;
+  switch (rule_) {
+    case ResizeRule::kCopy:
+    case ResizeRule::kHalve: break;
+    case ResizeRule::kLinear:
+    case ResizeRule::kAreaEnlarge: {
+      const LinearKind kind = rule_ == ResizeRule::kLinear ? LinearKind::kLinear : LinearKind::kAreaEnlarge;
       fill_horizontal_linear(from.width, to.width, kind, linear_x_);
       fill_vertical_linear(from.height, to.height, kind, linear_y_);
       for (LinearRow& row : linear_rows_) row.lanes.assign(lane_elements, 0);
@@ -102,11 +86,11 @@ void RowResizer::make_plan(const Plan& plan) {
       }
       break;
     }
-    case Path::kWholeShrink:
+    case ResizeRule::kWholeShrink:
       factor_ = {whole_shrink_factor(from.height, to.height), whole_shrink_factor(from.width, to.width)};
       byte_sums_.assign(static_cast<std::size_t>(from.width) * static_cast<std::size_t>(plan.channels), 0);
       break;
-    case Path::kArea:
+    case ResizeRule::kArea:
       fill_area(from.width, to.width, area_x_);
       fill_area(from.height, to.height, area_y_);
       area_columns_.assign(lane_elements, 0.0F);
@@ -117,15 +101,16 @@ void RowResizer::make_plan(const Plan& plan) {
 }
 
 const std::uint8_t* RowResizer::row(int y) {
-  switch (path_) {
-    case Path::kCopy:
+  switch (rule_) {
+    case ResizeRule::kCopy:
       if (lanes() == source_.channels) return pixels(y);
       kernels_->spread(pixels(y), source_.channels, 0, source_.size.width, out_.data());
       break;
-    case Path::kHalve: halve_row(y); break;
-    case Path::kLinear: linear_row(y); break;
-    case Path::kWholeShrink: whole_shrink_row(y); break;
-    case Path::kArea: area_row(y); break;
+    case ResizeRule::kHalve: halve_row(y); break;
+    case ResizeRule::kLinear:
+    case ResizeRule::kAreaEnlarge: linear_row(y); break;
+    case ResizeRule::kWholeShrink: whole_shrink_row(y); break;
+    case ResizeRule::kArea: area_row(y); break;
   }
   return out_.data();
 }

@@ -31,13 +31,6 @@ class RowResizer {
   [[nodiscard]] int lanes() const noexcept { return lane_count(source_.channels); }
 
  private:
-  enum class Path : std::uint8_t {
-    kCopy,         ///< equal sizes
-    kHalve,        ///< both sides exactly halved: the same values from either interpolation
-    kLinear,       ///< INTER_LINEAR; INTER_AREA where an axis enlarges
-    kWholeShrink,  ///< other INTER_AREA by whole factors in both axes: integer sums
-    kArea,         ///< any other shrinking INTER_AREA: float32 sums
-  };
   struct Plan {
     Size source{};
     Size target{};
@@ -53,7 +46,6 @@ class RowResizer {
   static constexpr int kNoRow = -1;
 
   void make_plan(const Plan& plan);
-  [[nodiscard]] static Path choose_path(const Plan& plan);
   [[nodiscard]] const std::uint8_t* pixels(int y);
   [[nodiscard]] const std::int16_t* linear_source_row(int y, int next_y);
   void halve_row(int y);
@@ -64,7 +56,7 @@ class RowResizer {
   const ResizeKernels* kernels_;
   ImageView source_{};
   Plan plan_{};
-  Path path_ = Path::kCopy;
+  ResizeRule rule_ = ResizeRule::kCopy;
 
   LinearAxis linear_x_, linear_y_;
   std::vector<std::uint8_t> linear_plan_;  ///< the kernels' own, for linear_x_

@@ -1,7 +1,7 @@
 // The specification of the resizing loops. Every other body must give these values.
 #include <algorithm>
-#include <cmath>
 
+#include "ops/resize_formulas.hpp"
 #include "ops/resize_kernels.hpp"
 
 namespace swiftdet::ops::cpu {
@@ -28,7 +28,7 @@ void linear_columns_of(const std::uint8_t* pixels, const LinearColumns& columns,
     const int w1 = LinearAxis::second_weight(columns.weights[d]);
     const std::uint8_t* const second = w1 == 0 ? first : first + kChannels;
     std::int16_t* const out = lanes + static_cast<std::ptrdiff_t>(d) * kLanes;
-    for (int c = 0; c < kChannels; ++c) out[c] = static_cast<std::int16_t>((first[c] * w0 + second[c] * w1) >> 4);
+    for (int c = 0; c < kChannels; ++c) out[c] = static_cast<std::int16_t>(linear_across(first[c], second[c], w0, w1));
     if constexpr (kLanes > kChannels) out[kLanes - 1] = 0;
   }
 }
@@ -44,8 +44,7 @@ void linear_columns(const std::uint8_t* pixels, int channels, const LinearColumn
 void linear_rows(const std::int16_t* above, const std::int16_t* below, std::uint16_t w_above, std::uint16_t w_below,
                  std::size_t count, std::uint8_t* out) {
   for (std::size_t i = 0; i < count; ++i) {
-    const int value = (((above[i] * w_above) >> 16) + ((below[i] * w_below) >> 16) + 2) >> 2;
-    out[i] = static_cast<std::uint8_t>(std::clamp(value, 0, 255));
+    out[i] = linear_down(above[i], below[i], w_above, w_below);
   }
 }
 
@@ -57,8 +56,7 @@ void halve_of(const std::uint8_t* top, const std::uint8_t* bottom, int begin, in
     std::uint8_t* const out = lanes + static_cast<std::ptrdiff_t>(d) * kLanes;
     for (int c = 0; c < kChannels; ++c) {
       const std::ptrdiff_t at = left + c;
-      out[c] =
-          static_cast<std::uint8_t>((top[at] + top[at + kChannels] + bottom[at] + bottom[at + kChannels] + 2) >> 2);
+      out[c] = quarter(top[at] + top[at + kChannels] + bottom[at] + bottom[at + kChannels]);
     }
     if constexpr (kLanes > kChannels) out[kLanes - 1] = 0;
   }
@@ -104,7 +102,7 @@ void area_add_row(const float* row, float weight, bool start, std::size_t count,
 
 void area_finish(const float* sum, std::size_t count, std::uint8_t* out) {
   for (std::size_t i = 0; i < count; ++i) {
-    out[i] = static_cast<std::uint8_t>(std::clamp(std::nearbyint(sum[i]), 0.0F, 255.0F));
+    out[i] = rounded_byte(sum[i]);
   }
 }
 

@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | export | models | doctor`."""
+"""The command line: `swiftdet predict | export | build | models | doctor | cache`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from swiftdet.cli import output
 from swiftdet.cli.arguments import rewrite_key_values
 
 # Under other names: the functions must not hide the modules that they come from.
+from swiftdet.cli.build import build as _build
+from swiftdet.cli.cache import cache as _cache
 from swiftdet.cli.doctor import doctor as _doctor
 from swiftdet.cli.export import export as _export
 from swiftdet.cli.models import models as _models
@@ -35,11 +37,15 @@ _app = typer.Typer(
 _VERBS: dict[str, Callable[..., None]] = {
     "predict": _predict,
     "export": _export,
+    "build": _build,
     "models": _models,
     "doctor": _doctor,
 }
 for _name, _function in _VERBS.items():
     _app.command(_name)(_function)
+_GROUPS = {"cache": _cache}
+for _name, _group in _GROUPS.items():
+    _app.add_typer(_group, name=_name)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so
@@ -79,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return output.ExitCode.FAILED
     except _UsageError as e:
         verb = next((arg for arg in args if not arg.startswith("-")), "")
-        output.print_error(f"{e.format_message()} (see: swiftdet {verb + ' ' if verb in _VERBS else ''}--help)")
+        known = verb in _VERBS or verb in _GROUPS
+        output.print_error(f"{e.format_message()} (see: swiftdet {verb + ' ' if known else ''}--help)")
         return output.ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
         output.print_error("interrupted")

@@ -28,8 +28,10 @@ def rewrite_key_values(args: Sequence[str], group: Any) -> list[str]:
     Raises:
         typer.BadParameter: `key=value` with a key that is no option and no file.
     """
-    verb = next((i for i, arg in enumerate(args) if not arg.startswith("-")), len(args))
-    command = group.commands.get(args[verb]) if verb < len(args) else None
+    command, verb = group, -1
+    while hasattr(command, "commands"):  # a verb of verbs, as `cache ls`
+        verb = next((i for i, arg in enumerate(args) if i > verb and not arg.startswith("-")), len(args))
+        command = command.commands.get(args[verb]) if verb < len(args) else None
     if command is None:
         return list(args)
     options = {flag: p for p in command.params for flag in p.opts if flag.startswith("-")}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +13,7 @@ from swiftdet import zoo
 from swiftdet.cli import output
 from swiftdet.cli.arguments import parse_imgsz
 from swiftdet.errors import ModelError
+from swiftdet.whole_files import write_whole
 from swiftdet.zoo import weights as zoo_weights
 from swiftdet.zoo.building import BUILD_KEY
 
@@ -82,32 +81,13 @@ def export(
             channel_order=channel_order,
             fold_divisor=fold_divisor,
         )
-        _write(proto.SerializeToString(), output_file)
+        output_file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output_file, proto.SerializeToString())
         document = _describe(proto, found, output_file)
         if as_json:
             output.print_json(document)
         else:
             _print(document)
-
-
-def _write(data: bytes, path: Path) -> None:
-    """Whole or not at all: a file that was there stays until the new one is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    unfinished = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        unfinished.chmod(0o666 & ~_umask())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _describe(proto: Any, found: zoo_weights.Weights, path: Path) -> dict[str, Any]:

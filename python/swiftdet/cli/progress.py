@@ -1,12 +1,21 @@
-"""The progress bar of verbs that work through many images."""
+"""Progress bars: of verbs that work through many images, and of the building of an engine."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from swiftdet.cli import output
 
@@ -44,3 +53,51 @@ def progress(total: int) -> Iterator[ProgressLine]:
     columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         yield ProgressLine(bar, total)
+
+
+class BuildBars:
+    """A bar for each phase that TensorRT's builder is in; follows `swiftdet.engines.tensorrt.progress.BuildProgress`.
+
+    The builder calls from threads of its own; it gives up at the first step after `stopped` was set.
+    """
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._tasks: dict[str, TaskID] = {}
+        self._depths: dict[str, int] = {}
+        self.stopped = False
+
+    def start(self, phase: str, parent: str | None, steps: int) -> None:
+        """Adds a bar, indented under its parent's."""
+        with self._lock:
+            depth = self._depths.get(parent, -1) + 1 if parent else 0
+            self._depths[phase] = depth
+            if self._progress is not None:
+                self._tasks[phase] = self._progress.add_task("  " * depth + output.one_line(phase), total=steps)
+
+    def step(self, phase: str, done: int) -> bool:
+        """Moves a bar; False once the build is to stop."""
+        with self._lock:
+            if self._progress is not None and phase in self._tasks:
+                self._progress.update(self._tasks[phase], completed=done)
+            return not self.stopped
+
+    def finish(self, phase: str) -> None:
+        """Takes a bar away."""
+        with self._lock:
+            task = self._tasks.pop(phase, None)
+            if self._progress is not None and task is not None:
+                self._progress.remove_task(task)
+
+
+@contextlib.contextmanager
+def build_progress() -> Iterator[BuildBars]:
+    """Bars on stderr while an engine is built; silent where stderr is no terminal."""
+    console = output.console(stderr=True)
+    if not console.is_terminal:
+        yield BuildBars(None)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield BuildBars(bars)

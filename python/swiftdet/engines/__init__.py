@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Literal
 
 from swiftdet import _core
@@ -10,7 +9,7 @@ from swiftdet.engines import openvino
 from swiftdet.engines.onnxruntime import OnnxRuntimeEngine
 from swiftdet.engines.protocol import PythonEngine
 from swiftdet.engines.signature import Port, Signature
-from swiftdet.errors import BackendUnavailable, InvalidArgument
+from swiftdet.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +22,6 @@ Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Performance = Literal["latency", "throughput"]
 
 _ENGINES = ("auto", "openvino", "tensorrt", "onnxruntime")
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _CPU_PRECISIONS = {"auto": "f32", "fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
@@ -65,7 +63,7 @@ def compile(  # noqa: A001 - the word for it; used as engines.compile
         model: an ONNX file, or the XML of an OpenVINO IR. Not looked at when `engine` is an object.
         weights: the IR's weights; empty for ONNX.
         engine: "auto" is OpenVINO on the CPU; an object follows `PythonEngine` and is already loaded.
-        device: "auto" is the CPU; "cuda" and "cuda:N" need TensorRT. Nothing falls back to another device.
+        device: "auto" or "cpu"; "cuda" is refused, as GPUs need TensorRT (`swiftdet.engines.tensorrt`).
         precision: of the arithmetic inside; "auto" is fp32 on the CPU, whatever the plugin itself would
             choose. Inputs and outputs are float32 always.
         performance: one call as fast as possible, or many in flight (OpenVINO only).
@@ -81,16 +79,17 @@ def compile(  # noqa: A001 - the word for it; used as engines.compile
         BackendUnavailable: the engine or the device is missing; says what to install.
         BackendError: the engine refused, in its own words.
     """
+    from swiftdet import device_policy  # noqa: PLC0415 - it knows every engine, this package among them
+
     _check_choice("precision", precision, tuple(_CPU_PRECISIONS))
     _check_choice("performance", performance, ("latency", "throughput"))
-    if not isinstance(device, str) or not _DEVICE.fullmatch(device):
-        raise InvalidArgument(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     if isinstance(engine, str):
         _check_choice("engine", engine, _ENGINES)
+    device_policy.parse(device)
     if engine == "tensorrt" or device.startswith("cuda"):
-        raise BackendUnavailable(
-            f"engine {_name(engine)} on device {device!r}: this version of swiftdet has no TensorRT engine, "
-            f"which CUDA devices need; use device='cpu' with another engine. Nothing falls back by itself"
+        device_policy.choose(device, engine if isinstance(engine, str) else type(engine).__name__)
+        raise InvalidArgument(
+            "engines.compile makes engines for the CPU; swiftdet.engines.tensorrt makes those for GPUs"
         )
     if engine in ("auto", "openvino"):
         return openvino.runtime().compile(

@@ -16,8 +16,8 @@
 using swiftdet::ops::Candidates;
 using swiftdet::ops::Nms;
 using swiftdet::ops::NmsOptions;
+using swiftdet::ops::SizedBox;
 using swiftdet::ops::cpu::KeptBlock;
-using swiftdet::ops::cpu::ProbeBox;
 
 namespace {
 
@@ -114,7 +114,7 @@ TEST_CASE("every body of the inner loop agrees") {
           block.area[i] = area(block.x1[i], block.y1[i], block.x2[i], block.y2[i]);
         }
       }
-      ProbeBox box{coordinate(), coordinate(), 0.0F, 0.0F, 0.0F};
+      SizedBox box{coordinate(), coordinate(), 0.0F, 0.0F, 0.0F};
       box.x2 = box.x1 + coordinate();
       box.y2 = box.y1 + coordinate();
       box.area = area(box.x1, box.y1, box.x2, box.y2);

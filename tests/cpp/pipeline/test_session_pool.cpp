@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 namespace {
 
 struct Token {
-  Size network_size;
+  Size key;
   int users = 0;
 };
 
@@ -56,10 +56,10 @@ TEST_CASE("a new size evicts an idle session of another size once the limit is r
   }
   {
     const auto b = pool.acquire(kLarge);
-    CHECK(b->network_size == kLarge);
+    CHECK(b->key == kLarge);
   }
   CHECK(made == 2);
-  CHECK(pool.acquire(kLarge)->network_size == kLarge);
+  CHECK(pool.acquire(kLarge)->key == kLarge);
   CHECK(made == 2);
 }
 
@@ -102,7 +102,7 @@ TEST_CASE("many threads, mixed sizes: one user per session at any time") {
       for (int i = 0; i < 500; ++i) {
         const Size size = (i + t) % 3 == 0 ? kLarge : kSmall;
         const auto lease = pool.acquire(size);
-        if (++lease->users != 1 || lease->network_size != size) ++clashes;
+        if (++lease->users != 1 || lease->key != size) ++clashes;
         std::this_thread::yield();
         --lease->users;
       }
@@ -110,4 +110,19 @@ TEST_CASE("many threads, mixed sizes: one user per session at any time") {
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(clashes == 0);
+}
+
+TEST_CASE("a discarded session makes room for another, also for one who waits") {
+  std::atomic<int> made{0};
+  Pool pool = make_pool(1, &made);
+  auto lease = pool.acquire(kSmall);
+  std::thread waiter([&] { CHECK(pool.acquire(kSmall)->users == 0); });
+  std::this_thread::sleep_for(20ms);
+  lease->users = 7;
+  lease.discard();
+  waiter.join();
+  CHECK_FALSE(static_cast<bool>(lease));
+  CHECK(made == 2);
+  CHECK(pool.acquire(kSmall)->users == 0);
+  CHECK(made == 2);
 }

@@ -43,4 +43,21 @@ class BackendError : public Error {
   using Error::Error;
 };
 
+/// A call of the CUDA runtime failed. Python: CudaError.
+class CudaError : public Error {
+ public:
+  /// @param device_lost  the device answers nothing any more in this process (CUDA's "sticky" errors).
+  CudaError(const std::string& message, bool device_lost) : Error(message), device_lost_(device_lost) {}
+  [[nodiscard]] bool device_lost() const noexcept { return device_lost_; }
+
+ private:
+  bool device_lost_;
+};
+
+/// Device or pinned host memory is exhausted; says how many bytes were asked for. Python: OutOfMemory, a MemoryError.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
 }  // namespace swiftdet

@@ -5,13 +5,7 @@
 #include <cstdint>
 #include <limits>
 
-// Formulas shared by host and device code. Device code must be compiled with --fmad=false, host code with
-// -ffp-contract=off: a product and a sum are rounded one after the other, everywhere.
-#if defined(__CUDACC__)
-#define SWIFTDET_HOST_DEVICE __host__ __device__
-#else
-#define SWIFTDET_HOST_DEVICE
-#endif
+#include "swiftdet/base/host_device.hpp"
 
 namespace swiftdet {
 

@@ -10,6 +10,17 @@ namespace swiftdet::ops {
 
 enum class Interpolation : std::uint8_t { kLinear, kArea };
 
+/// Which of OpenCV's rules makes the pixels.
+enum class ResizeRule : std::uint8_t {
+  kCopy,         ///< equal sizes
+  kHalve,        ///< both sides exactly halved: the same values from either interpolation
+  kLinear,       ///< INTER_LINEAR
+  kAreaEnlarge,  ///< INTER_AREA where an axis enlarges
+  kWholeShrink,  ///< other INTER_AREA by whole factors in both axes: integer sums
+  kArea,         ///< any other shrinking INTER_AREA: float32 sums
+};
+[[nodiscard]] ResizeRule resize_rule(Size source, Size target, Interpolation interpolation) noexcept;
+
 /// Resizes `source` into `target`; the channel count (1, 3 or 4) is kept, the channel order untouched.
 ///
 /// Contract: every value equals `cv2.resize(source, (w, h), interpolation=INTER_LINEAR | INTER_AREA)` on uint8.

@@ -1,0 +1,189 @@
+#include "swiftdet/gpu_detector.hpp"
+
+#include <algorithm>
+#include <array>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "detector/call_checks.hpp"
+#include "detector/gpu_session.hpp"
+#include "detector/session_pool.hpp"
+#include "ops/image_checks.hpp"
+#include "swiftdet/base/error.hpp"
+#include "swiftdet/base/log.hpp"
+#include "swiftdet/cuda/device.hpp"
+
+namespace swiftdet {
+namespace {
+
+using Pool = SessionPool<GpuSession, GpuSessionKey>;
+
+constexpr int kDefaultSessions = 4;
+
+std::vector<std::size_t> head_outputs(const GpuDetector::Config& config) {
+  std::vector<Port> ports;
+  for (const GpuPort& port : config.engine->outputs()) ports.push_back({port.name, port.shape});
+  return output_indices(ports, config.head);
+}
+
+void check_image(const GpuSourceImage& image) {
+  ops::check_source(image.view, "detect");
+  if (!image.on_device) return;
+  const std::ptrdiff_t row = std::ptrdiff_t{image.view.size.width} * image.view.channels;
+  if (!image.view.packed_rows() || image.view.row_stride < row) {
+    throw InvalidArgument(
+        "detect: an image on the GPU must have its pixels back to back and rows in ascending order; make a contiguous "
+        "copy of it first");
+  }
+}
+
+}  // namespace
+
+struct GpuDetector::State {
+  explicit State(Config given)
+      : config(std::move(given)),
+        outputs(head_outputs(config)),
+        pool(config.max_sessions > 0 ? config.max_sessions : kDefaultSessions,
+             [this](const GpuSessionKey& key) { return std::make_unique<GpuSession>(config, outputs, key); }) {
+    static_cast<void>(batches_of(config.network_size));
+  }
+
+  /// How many images of `size` a run takes.
+  [[nodiscard]] GpuEngine::BatchRange batches_of(Size size) const {
+    const GpuEngine::BatchRange range = config.engine->batch_range(size);
+    if (range.most < 1) {
+      throw InvalidArgument("the engine was not built for images of " + std::to_string(size.height) + "x" +
+                            std::to_string(size.width) + "; its input is " + config.engine->input().shape.to_string());
+    }
+    return {range.least, std::max(range.least, std::min<std::int64_t>(range.most, std::max(config.max_batch, 1)))};
+  }
+
+  void check_alive() const {
+    const std::lock_guard lock(mutex);
+    if (!lost.empty()) {
+      throw CudaError("this detector is dead, because its device failed before: " + lost, true);
+    }
+  }
+
+  void note_loss(const CudaError& error) const {
+    if (!error.device_lost()) return;
+    const std::lock_guard lock(mutex);
+    if (lost.empty()) lost = error.what();
+  }
+
+  void note_refusal(const std::string& refusal) const {
+    const std::lock_guard lock(mutex);
+    if (!capture_refusal.empty()) return;
+    capture_refusal = refusal;
+    log(Severity::kWarning,
+        ("this network cannot be captured as a CUDA graph; its kernels are queued one by one, which takes the host "
+         "longer: " +
+         refusal)
+            .c_str());
+  }
+
+  Config config;
+  std::vector<std::size_t> outputs;
+  mutable std::mutex mutex;  // guards the two below
+  mutable std::string lost;
+  mutable std::string capture_refusal;
+  mutable Pool pool;  // dies first: sessions use the config
+};
+
+GpuDetector::GpuDetector(Config config) {
+  if (config.engine == nullptr) throw InvalidArgument("a detector needs an engine");
+  state_ = std::make_unique<State>(std::move(config));
+}
+
+GpuDetector::~GpuDetector() {
+  std::optional<cuda::DeviceGuard> guard;
+  try {
+    guard.emplace(state_->config.engine->device());
+  } catch (const Error&) {  // NOLINT(bugprone-empty-catch): the device is lost, its memory with it
+  }
+  const std::shared_ptr<const GpuEngine> engine = state_->config.engine;  // sessions end before it, under the guard
+  state_.reset();
+}
+
+const GpuDetector::Config& GpuDetector::config() const noexcept { return state_->config; }
+
+std::string GpuDetector::capture_refusal() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->capture_refusal;
+}
+
+void GpuDetector::detect(std::span<const GpuSourceImage> images, const CallOptions& options,
+                         std::span<DetectionsBuffer> results) const {
+  check_options(options, state_->config.head.num_classes);
+  for (const GpuSourceImage& image : images) check_image(image);
+  if (results.size() != images.size()) throw InvalidArgument("one result per image expected");
+  if (images.empty()) return;
+  state_->check_alive();
+
+  const Size size = options.network_size == Size{} ? state_->config.network_size : options.network_size;
+  const GpuEngine::BatchRange range = state_->batches_of(size);
+  const auto most = static_cast<std::size_t>(range.most);
+  std::optional<cuda::DeviceGuard> guard;  // outlives the sessions that a failure discards
+
+  // Two runs in flight: the host packs the next images while the device works on the ones before.
+  struct Flight {
+    Pool::Lease lease;
+    std::size_t first = 0;
+    std::size_t count = 0;
+  };
+  std::array<Flight, 2> flights;
+  const auto key_at = [&](std::size_t first) {
+    const auto count = static_cast<std::int64_t>(std::min(most, images.size() - first));
+    return GpuSessionKey{std::max(count, range.least), size};
+  };
+  const auto finish = [&](Flight& flight) {
+    flight.lease->finish(results.subspan(flight.first, flight.count));
+    flight.count = 0;
+  };
+  try {
+    guard.emplace(state_->config.engine->device());
+    std::size_t turn = 0;
+    for (std::size_t first = 0; first < images.size(); turn ^= 1U) {
+      Flight* flight = &flights[turn];
+      if (flight->count > 0) finish(*flight);
+      const GpuSessionKey key = key_at(first);
+      if (!flight->lease || flight->lease->key != key) {
+        flight->lease = {};
+        Flight& other = flights[turn ^ 1U];
+        if (other.lease) {
+          flight->lease = state_->pool.try_acquire(key);
+          if (!flight->lease) {  // only the first acquisition of a thread may block: wait with empty hands
+            if (other.count > 0) finish(other);
+            if (other.lease->key == key) {
+              flight = &other;
+              turn ^= 1U;
+            } else {
+              other.lease = {};
+              flight->lease = state_->pool.acquire(key);
+            }
+          }
+        } else {
+          flight->lease = state_->pool.acquire(key);
+        }
+      }
+      flight->first = first;
+      flight->count = std::min(most, images.size() - first);
+      flight->lease->start(images.subspan(first, flight->count), options);
+      if (!flight->lease->capture_refusal().empty()) state_->note_refusal(flight->lease->capture_refusal());
+      first += flight->count;
+    }
+    for (Flight& flight : flights) {
+      if (flight.count > 0) finish(flight);
+    }
+  } catch (const CudaError& e) {
+    state_->note_loss(e);
+    for (Flight& flight : flights) flight.lease.discard();
+    throw;
+  } catch (...) {
+    for (Flight& flight : flights) flight.lease.discard();
+    throw;
+  }
+}
+
+}  // namespace swiftdet

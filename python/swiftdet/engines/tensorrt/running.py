@@ -1,0 +1,125 @@
+"""From a plan to an engine on a GPU, through the compiled half of the package that is there on GPU hosts only."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swiftdet.cuda_devices import CudaDevice, CudaDriver, driver_release
+from swiftdet.engines.signature import Port, Signature
+from swiftdet.engines.tensorrt import library as tensorrt
+from swiftdet.errors import BackendUnavailable, ModelError
+
+if TYPE_CHECKING:
+    from swiftdet.engines.tensorrt.plan_files import Plan
+
+_LOG = logging.getLogger("swiftdet.tensorrt")
+_LOG.addHandler(logging.NullHandler())  # TensorRT talks a lot; who wants to hear it sets logging up
+_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO}
+
+
+def cuda_part() -> Any:
+    """The compiled module with the kernels and the pipeline.
+
+    Raises:
+        BackendUnavailable: this installation was built without CUDA, or the module does not load.
+    """
+    try:
+        return importlib.import_module("swiftdet._cuda")
+    except ImportError as e:
+        raise BackendUnavailable(f"this installation of swiftdet has no CUDA part ({e})") from e
+
+
+def visible_gpus() -> CudaDriver:
+    """The driver and its GPUs, as the compiled module sees them.
+
+    Raises:
+        BackendUnavailable: no CUDA part, no driver, or no GPU.
+    """
+    cuda = cuda_part()
+    count, (version, _) = cuda.device_count(), cuda.versions()
+    found = [cuda.device(index) for index in range(count)]
+    return CudaDriver(
+        cuda_version=(version // 1000, version % 1000 // 10),
+        release=driver_release(),
+        devices=tuple(CudaDevice(d.index, d.name, d.compute_capability, d.memory_bytes) for d in found),
+    )
+
+
+def open_engine(plan: Plan, device: int) -> Any:
+    """Deserialises a plan that was read and verified; the engine may be shared by any number of pipelines.
+
+    Raises:
+        BackendUnavailable: TensorRT or the CUDA part is missing.
+        ModelError: the plan is of another GPU or TensorRT, or TensorRT refuses it.
+    """
+    library = tensorrt.runtime_library()
+    cuda = cuda_part()
+    runtime = cuda.TensorRTRuntime.load(library.path, Path(cuda.__file__).parent)
+    if plan.manifest is not None:
+        plan.manifest.check_runs_on(visible_gpus().devices[device], runtime.version)
+    try:
+        return runtime.deserialize(plan.data, device)
+    except ModelError as e:
+        raise ModelError(f"engine {plan.path}: {e}") from e
+    finally:
+        forward_log()
+
+
+def signature(engine: Any, size: tuple[int, int] | None = None) -> Signature:
+    """Names and shapes of an engine's input and outputs.
+
+    Args:
+        engine: of `open_engine`.
+        size: (height, width) px to put where the input leaves them open.
+    """
+    name, shape, _ = engine.input
+    if size is not None:
+        shape = (*shape[:2], *size)
+    return Signature((Port(name, tuple(shape)),), tuple(Port(n, tuple(s)) for n, s, _ in engine.outputs))
+
+
+class Pipeline:
+    """The compiled pipeline of a detector on a GPU. Safe from any number of threads.
+
+    What TensorRT and the pipeline have to say reaches Python's logging after the call: their threads must not do it.
+    """
+
+    def __init__(
+        self, engine: Any, preprocess: Any, head: Any, imgsz: tuple[int, int], *, sessions: int, max_batch: int
+    ) -> None:
+        """A pipeline around an engine of `open_engine`.
+
+        Args:
+            engine: may be shared by other pipelines.
+            preprocess: `_core.Preprocess`.
+            head: `_core.HeadSpec`.
+            imgsz: (height, width) px of the network's input.
+            sessions: most sessions; 0: the pipeline's own choice.
+            max_batch: most images in one run.
+
+        Raises:
+            ModelError: the head does not fit the engine's outputs.
+            InvalidArgument: the engine was not built for `imgsz`.
+        """
+        cuda = cuda_part()
+        self._has_log = cuda.has_log
+        self._core = cuda.Detector(engine, preprocess, head, imgsz, max_sessions=sessions, max_batch=max_batch)
+
+    def detect(self, images: list[tuple[Any, bool]], **options: Any) -> Any:
+        """As `_core.Detector.detect`; an image may also be a `CudaImage`."""
+        try:
+            return self._core.detect(images, **options)
+        finally:
+            if self._has_log():
+                forward_log()
+
+
+def forward_log() -> None:
+    """Hands what TensorRT and the pipeline said to Python's logging, from a thread that may."""
+    cuda = cuda_part()
+    if cuda.has_log():
+        for severity, text in cuda.take_log():
+            _LOG.log(_LEVELS.get(severity, logging.INFO), "%s", text)
