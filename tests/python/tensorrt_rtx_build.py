@@ -25,6 +25,7 @@ from swiftdet.engines.tensorrt.options import Batches, BuildOptions
 from swiftdet.errors import SwiftdetError
 
 FREE_BATCH, FREE_SIDE = 4, 640
+WORKSPACE = 8 << 30  # four images of 1280x1280 in float32 need more than one GiB
 
 
 def library(libraries: Path, bindings: Path) -> Any:
@@ -62,7 +63,7 @@ def options_for(model: onnx.ModelProto, precision: str, timing_cache: Path | Non
     batches = Batches(dims[0], dims[0], dims[0]) if dims[0] else Batches(1, 2, FREE_BATCH)
     size = (dims[2] or FREE_SIDE, dims[3] or FREE_SIDE)
     return BuildOptions(
-        precision=precision, batches=batches, size=size, workspace_bytes=1 << 30, timing_cache=timing_cache
+        precision=precision, batches=batches, size=size, workspace_bytes=WORKSPACE, timing_cache=timing_cache
     )
 
 

@@ -132,7 +132,7 @@ class TestPredict:
 
     def test_options_reach_the_detector(self, opened, run):
         flags = "--weights w.pt --family yolov7 --conf 0.4 --iou 0.6 --max-det 9 --imgsz 480x640 --device cpu"
-        more = "--engine openvino --class-agnostic --multi-label --classes"
+        more = "--engine openvino --precision fp16 --trust-plan --class-agnostic --multi-label --classes"
         code, _, err = run("predict", "wide.jpg", "-m", "m.onnx", *flags.split(), *more.split(), "0,traffic light")
         assert (code, err) == (0, "")
         assert opened[0].model == "m.onnx"
@@ -145,6 +145,8 @@ class TestPredict:
             "imgsz": (480, 640),
             "device": "cpu",
             "engine": "openvino",
+            "precision": "fp16",
+            "trust_plan": True,
             "class_agnostic": True,
             "multi_label": True,
         }

@@ -96,8 +96,9 @@ def _show(found: EngineCache, entries: list[Entry], *, as_json: bool) -> None:
         table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for entry in entries:
             table.add_row(*(Text(cell) for cell in _cells(entry)))
-        # Elsewhere than on a terminal a row is one line, however long.
-        console.print(table, width=None if console.is_terminal else _LINE)
+        if not console.is_terminal:
+            console.width = _LINE  # a row is one line, however long
+        console.print(table)
     typer.echo(summary)
 
 

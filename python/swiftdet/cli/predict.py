@@ -54,7 +54,8 @@ def predict(
     ] = None,
     *,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Model file (.onnx, .xml, .pt), or a name: see `swiftdet models`.")
+        str,
+        typer.Option("--model", "-m", help="Model file (.onnx, .xml, .pt, .engine), or a name: see `swiftdet models`."),
     ],
     weights: Annotated[
         Path | None, typer.Option(help="Checkpoint for a named variant, or 'synthetic' to measure latency.")
@@ -73,7 +74,12 @@ def predict(
         typer.Option(metavar="SIZE", help="Network input, 640 or HEIGHTxWIDTH; default: the model's own."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, openvino, tensorrt or onnxruntime.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (fp32 on the CPU, fp16 on a GPU), fp32, fp16 or bf16.")] = "auto",
+    trust_plan: Annotated[
+        bool,
+        typer.Option("--trust-plan", help="Run a TensorRT engine without swiftdet's manifest: it is machine code."),
+    ] = False,
     classes: Annotated[
         str | None, typer.Option(metavar="LIST", help="Only these classes, by id or name: 0,2 or person,bus.")
     ] = None,
@@ -109,6 +115,8 @@ def predict(
             "family": family,
             "device": device,
             "engine": engine,
+            "precision": precision,
+            "trust_plan": trust_plan,
             "imgsz": size,
             "conf": conf,
             "iou": iou,

@@ -58,7 +58,7 @@ def progress(total: int) -> Iterator[ProgressLine]:
 class BuildBars:
     """A bar for each phase that TensorRT's builder is in; follows `swiftdet.engines.tensorrt.progress.BuildProgress`.
 
-    The builder calls from threads of its own; it gives up at the first step after `stopped` was set.
+    The builder calls from threads of its own.
     """
 
     def __init__(self, progress: Progress | None) -> None:
@@ -66,7 +66,6 @@ class BuildBars:
         self._lock = threading.Lock()
         self._tasks: dict[str, TaskID] = {}
         self._depths: dict[str, int] = {}
-        self.stopped = False
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
         """Adds a bar, indented under its parent's."""
@@ -77,11 +76,11 @@ class BuildBars:
                 self._tasks[phase] = self._progress.add_task("  " * depth + output.one_line(phase), total=steps)
 
     def step(self, phase: str, done: int) -> bool:
-        """Moves a bar; False once the build is to stop."""
+        """Moves a bar; True, as nothing here stops a build."""
         with self._lock:
             if self._progress is not None and phase in self._tasks:
                 self._progress.update(self._tasks[phase], completed=done)
-            return not self.stopped
+        return True
 
     def finish(self, phase: str) -> None:
         """Takes a bar away."""

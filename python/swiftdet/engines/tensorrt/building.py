@@ -35,7 +35,8 @@ def build_plan(
         library: the module `tensorrt`, or one with the same interface.
         model: ONNX with one input [N, 3, H, W], its weights inside, in the precision wanted.
         options: what to build for.
-        progress: hears of every phase and may stop the build.
+        progress: hears of every phase and may stop the build. KeyboardInterrupt in it stops the build, too, and is
+            raised from here.
         configure: called with the builder's configuration when everything else is set.
 
     Raises:
@@ -56,11 +57,14 @@ def build_plan(
             config.clear_flag(library.BuilderFlag.TF32)  # on by default; it is not float32
         _set_profile(builder, config, network, options)
         timings = None if options.timing_cache is None else TimingCache(config, options.timing_cache)
-        if progress is not None:
-            config.progress_monitor = monitor(library, progress)
+        listening = None if progress is None else monitor(library, progress)
+        if listening is not None:
+            config.progress_monitor = listening
         if configure is not None:
             configure(config)
         plan = builder.build_serialized_network(network, config)
+        if listening is not None and listening.interruption is not None:
+            raise listening.interruption
         if plan is None:
             raise BackendError(f"TensorRT built no engine: {said.take_errors() or 'it was stopped'}")
         if timings is not None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any, Protocol
 
-from swiftdet import cuda_devices
+from swiftdet import _core, cuda_devices
 from swiftdet.engines.tensorrt import library as tensorrt
 from swiftdet.engines.tensorrt import precision as precisions
 from swiftdet.engines.tensorrt import running
@@ -222,7 +221,7 @@ def _build(
         sm=where.device.sm,
         driver=where.driver,
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        swiftdet=importlib.metadata.version("swiftdet"),
+        swiftdet=_core.__version__,
     )
 
 

@@ -50,13 +50,13 @@ class Messages:
         _LOG.log(level, "%s", message)
 
 
-_of_library: dict[int, Messages] = {}
+_of_library: dict[Any, Messages] = {}
 _lock = threading.Lock()
 
 
 def of(library: Any) -> Messages:
     """The messages of a TensorRT library: one object for the whole process."""
     with _lock:
-        if id(library) not in _of_library:
-            _of_library[id(library)] = Messages(library)
-        return _of_library[id(library)]
+        if library not in _of_library:
+            _of_library[library] = Messages(library)
+        return _of_library[library]

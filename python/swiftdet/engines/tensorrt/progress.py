@@ -23,28 +23,31 @@ class BuildProgress(Protocol):
 
 
 def monitor(library: Any, listener: BuildProgress) -> Any:
-    """The listener as TensorRT's `IProgressMonitor`."""
+    """The listener as TensorRT's `IProgressMonitor`. Its `interruption` is what broke into a callback: Ctrl-C."""
 
     class Monitor(library.IProgressMonitor):  # type: ignore[misc] # the base is only known when TensorRT is loaded
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)  # bindings refuse super() here
+            self.interruption: BaseException | None = None
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            _safely(listener.start, phase_name, parent_phase, num_steps)
+            self._call(listener.start, phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            return _safely(listener.step, phase_name, step + 1) is not False
+            goes_on = self._call(listener.step, phase_name, step + 1) is not False
+            return goes_on and self.interruption is None
 
         def phase_finish(self, phase_name: str) -> None:
-            _safely(listener.finish, phase_name)
+            self._call(listener.finish, phase_name)
+
+        def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+            """Calls; nothing may leave a callback of the builder, which is C++."""
+            try:
+                return function(*args)
+            except Exception:  # noqa: BLE001 - a defect of who listens spoils no engine
+                _LOG.exception("showing the progress of a build failed")
+            except BaseException as e:  # noqa: BLE001 - raised again when the builder has stopped
+                self.interruption = e
+            return None
 
     return Monitor()
-
-
-def _safely(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls; what it raises is logged, for nothing may leave a callback of the builder."""
-    try:
-        return function(*args)
-    except Exception:  # noqa: BLE001 - whatever it is
-        _LOG.exception("showing the progress of a build failed")
-        return None
