@@ -91,7 +91,8 @@ void shuffle_from_outside(int*) {
 
 [[maybe_unused]] void shared_overflow(int* out) {
   __shared__ int values[32];
-  values[threadIdx.x + static_cast<unsigned>(out[0])] = 1;  // out[0] is 1
+  int* const place = values + threadIdx.x;  // a pointer, or UndefinedBehaviorSanitizer is the first to see it
+  place[out[0]] = 1;                        // out[0] is 1
   __syncthreads();
   out[threadIdx.x] = values[threadIdx.x];
 }
