@@ -74,7 +74,7 @@ def compile_for(nvcc: str, source: Path, architecture: int, *, ptx: bool) -> str
         "-O3",
         *flags(),
         "-Werror=all-warnings",
-        "-Xptxas=-v,-warn-spills",
+        "-Xptxas=-v",
         f"-gencode=arch=compute_{architecture},code=[{','.join(code)}]",
         *(f"-I{ROOT / folder}" for folder in ("cpp/include", "cpp/src")),
         "-c",

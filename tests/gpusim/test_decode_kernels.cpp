@@ -302,10 +302,10 @@ TEST_CASE("with more candidates than places the best stay, whatever room the lis
 
 TEST_CASE("an item that asks for more than the session's capacity gets the capacity") {
   Random random(7);
-  HeadCase c = random_head(HeadForm::kColumns, random, {.predictions = 150, .classes = 3, .batch = 1});
-  while (on_cpu(c, 0, {.conf = 0.0F}).detections.conf.size() < 4) c = random_head(HeadForm::kColumns, random);
   Request asked;
   asked.conf = 0.0F;
+  HeadCase c = random_head(HeadForm::kColumns, random);
+  while (on_cpu(c, 0, asked).detections.conf.size() < 4) c = random_head(HeadForm::kColumns, random);
   Request given = asked;
   given.max_candidates = 3;
   given.max_det = 2;
@@ -376,16 +376,18 @@ TEST_CASE("what does not fit the contract is refused with a reason") {
   using ops::cuda::describe_head;
   using ops::cuda::DeviceTensor;
   const DeviceTensor tensor{memory.get(), TensorType::kFloat32, shape};
-  CHECK(describe_head(std::vector<DeviceTensor>{tensor}, head).predictions == 10);
-  CHECK_THROWS_AS(describe_head(std::vector<DeviceTensor>{{nullptr, TensorType::kFloat32, shape}}, head),
-                  InvalidArgument);
-  CHECK_THROWS_AS(describe_head(std::vector<DeviceTensor>{{memory.get(), TensorType::kFloat32, Shape{1, 10, 7}}}, head),
-                  ModelError);
+  const ops::cuda::DecodeHead described = describe_head(std::vector{tensor}, head);
+  CHECK(described.predictions == 10);
+  const auto refused = [](const std::vector<DeviceTensor>& outputs, const ops::HeadSpec& spec) {
+    static_cast<void>(describe_head(outputs, spec));
+  };
+  CHECK_THROWS_AS(refused({{nullptr, TensorType::kFloat32, shape}}, head), InvalidArgument);
+  CHECK_THROWS_AS(refused({{memory.get(), TensorType::kFloat32, Shape{1, 10, 7}}}, head), ModelError);
   head.layout = ops::HeadLayout::kScoresBoxes;
   head.outputs = {"scores", "boxes"};
   const std::vector<DeviceTensor> mixed{{memory.get(), TensorType::kFloat32, Shape{1, 4, 2}},
                                         {memory.get(), TensorType::kFloat16, Shape{1, 4, 4}}};
-  CHECK_THROWS_WITH_AS(describe_head(mixed, head),
+  CHECK_THROWS_WITH_AS(refused(mixed, head),
                        "output 'boxes' has another element type than 'scores'; on the GPU all raw outputs must be "
                        "float32, or all float16",
                        ModelError);
@@ -396,7 +398,7 @@ TEST_CASE("what does not fit the contract is refused with a reason") {
   head.strides = {8};
   head.anchors.assign(65, {1.0F, 1.0F});
   const std::vector<DeviceTensor> map{{memory.get(), TensorType::kFloat32, Shape{1, 65 * 6, 1, 1}}};
-  CHECK_THROWS_WITH_AS(describe_head(map, head), "expected at most 64 anchors on the GPU, got 65", ModelError);
+  CHECK_THROWS_WITH_AS(refused(map, head), "expected at most 64 anchors on the GPU, got 65", ModelError);
 
   const auto item = [](const ops::DecodeOptions& decode, const ops::NmsOptions& nms) {
     return ops::cuda::postprocess_item(decode, nms, nullptr, {}, {1, 1});
@@ -407,13 +409,7 @@ TEST_CASE("what does not fit the contract is refused with a reason") {
   CHECK_THROWS_AS(item({.max_candidates = 0}, nms), InvalidArgument);
   CHECK_THROWS_AS(item({}, {.iou_threshold = -0.5F, .max_det = 1}), InvalidArgument);
   CHECK_THROWS_AS(item({}, {.max_det = 0}), InvalidArgument);
-  const ops::cuda::DecodeHead described = describe_head(std::vector<DeviceTensor>{{tensor}}, [] {
-    ops::HeadSpec detections;
-    detections.layout = ops::HeadLayout::kDetections;
-    detections.num_classes = 2;
-    detections.outputs = {"detections"};
-    return detections;
-  }());
-  CHECK_THROWS_AS(ops::cuda::decode_workspace(described, 10, nullptr), InvalidArgument);
-  CHECK_THROWS_AS(ops::cuda::decode_workspace(described, 10, memory.as<unsigned char>() + 16), InvalidArgument);
+  const auto place = [&](void* at) { static_cast<void>(ops::cuda::decode_workspace(described, 10, at)); };
+  CHECK_THROWS_AS(place(nullptr), InvalidArgument);
+  CHECK_THROWS_AS(place(memory.as<unsigned char>() + 16), InvalidArgument);
 }

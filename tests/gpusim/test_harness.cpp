@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -72,6 +73,13 @@ void barrier_after_return(int*) {
 }
 void mask_without_the_caller(int*) { __syncwarp(threadIdx.x < 16 ? 0xFFFFU : 0xFFU << 16U); }
 void different_masks(int*) { __ballot_sync(threadIdx.x < 16 ? kAll : 0xFFFF0000U, 1); }
+void different_operations(int*) {
+  if (threadIdx.x < 16) {
+    __syncwarp(kAll);
+  } else {
+    __ballot_sync(kAll, 1);
+  }
+}
 void mask_of_returned_lanes(int*) {
   if (threadIdx.x >= 16) return;
   __syncwarp(kAll);
@@ -83,7 +91,8 @@ void shuffle_from_outside(int*) {
 
 [[maybe_unused]] void shared_overflow(int* out) {
   __shared__ int values[32];
-  values[threadIdx.x + static_cast<unsigned>(out[0])] = 1;  // out[0] is 1
+  int* const place = values + threadIdx.x;  // a pointer, or UndefinedBehaviorSanitizer is the first to see it
+  place[out[0]] = 1;                        // out[0] is 1
   __syncthreads();
   out[threadIdx.x] = values[threadIdx.x];
 }
@@ -106,6 +115,7 @@ Ending in_a_child(const std::function<void()>& action) {
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
+    std::signal(SIGABRT, SIG_DFL);  // doctest would tell of it on the standard output
     dup2(ends[1], STDERR_FILENO);
     close(ends[0]);
     close(ends[1]);
@@ -229,7 +239,8 @@ TEST_CASE("what a GPU leaves undefined ends the process and is named") {
   check_refused(ending_of<harness::half_a_barrier>(1, 32), "a thread returned while others wait at __syncthreads");
   check_refused(ending_of<harness::barrier_after_return>(1, 32), "a thread returned while others wait");
   check_refused(ending_of<harness::mask_without_the_caller>(1, 32), "whose mask leaves it out");
-  check_refused(ending_of<harness::different_masks>(1, 32), "different masks");
+  check_refused(ending_of<harness::different_masks>(1, 32), "that others wait for at a warp operation");
+  check_refused(ending_of<harness::different_operations>(1, 32), "deadlock");
   check_refused(ending_of<harness::mask_of_returned_lanes>(1, 32), "that others wait for at a warp operation");
   check_refused(ending_of<harness::mask_beyond_the_block>(1, 20), "lanes that the block does not have");
   check_refused(ending_of<harness::shuffle_from_outside>(1, 32), "a lane outside its mask");
@@ -243,10 +254,10 @@ TEST_CASE("reads and writes out of bounds are found" * doctest::skip(!kFindsOver
 }
 
 TEST_CASE("a kernel is found by its name") {
-  const emulation::Twin* const plain = emulation::find_twin("harness::indices");
+  const emulation::Twin* const plain = emulation::find_twin_named("harness::indices");
   REQUIRE(plain != nullptr);
   CHECK(plain->function == reinterpret_cast<const void*>(harness::indices));
-  CHECK(emulation::find_twin("harness::reverse_through_shared<true>") != nullptr);
-  CHECK(emulation::find_twin("harness::unknown") == nullptr);
+  CHECK(emulation::find_twin_named("harness::reverse_through_shared<true>") != nullptr);
+  CHECK(emulation::find_twin_named("harness::unknown") == nullptr);
   CHECK(cudaLaunchKernel(nullptr, dim3(1), dim3(1), nullptr, 0, nullptr) == cudaErrorInvalidDeviceFunction);
 }

@@ -378,7 +378,7 @@ def test_links_resolve(path):
 
 
 def test_environment_variables_are_documented_and_real():
-    sources = [*CPP, *files(".cpp", ".hpp", under="src"), *files(".py")]
+    sources = [*CPP, *files(".cpp", ".hpp", under="src"), *files(".cpp", ".hpp", under="tests"), *files(".py")]
     scripts = [*files(".sh"), ROOT / ".ci/run"]
     quoted = re.compile(r"[\"'](SWIFTDET_[A-Z_]*[A-Z])[\"']")
     in_shell = re.compile(r"(?:\$\{?|^\s*)(SWIFTDET_[A-Z_]*[A-Z])(?:[:}/]|=)", re.MULTILINE)

@@ -19,6 +19,8 @@ namespace swiftdet::ops::cuda {
 namespace {
 
 constexpr int kRankThreads = 256;
+/// Of a multiprocessor at a time: 64 registers a thread. Left to itself, ptxas takes 40 for sm_80 and spills.
+constexpr int kScanBlocks = 4;
 constexpr int kDigitBits = 8;
 constexpr int kDigits = 1 << kDigitBits;
 
@@ -143,7 +145,7 @@ __device__ Box decode_box(const DecodeHead& head, std::int32_t image, std::int32
 }  // namespace
 
 template <typename T>
-__global__ void __launch_bounds__(kScanThreads)
+__global__ void __launch_bounds__(kScanThreads, kScanBlocks)
     scan_kernel(const __grid_constant__ DecodeHead head, const PostprocessItem* __restrict__ items,
                 const DecodeWorkspace workspace) {
   const auto image = static_cast<std::int32_t>(blockIdx.y);
@@ -155,7 +157,7 @@ __global__ void __launch_bounds__(kScanThreads)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kScanThreads)
+__global__ void __launch_bounds__(kScanThreads, kScanBlocks)
     select_kernel(const __grid_constant__ DecodeHead head, const PostprocessItem* __restrict__ items,
                   const DecodeWorkspace workspace) {
   __shared__ unsigned digits[kDigits];

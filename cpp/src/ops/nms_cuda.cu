@@ -18,6 +18,8 @@ namespace {
 constexpr int kWarp = 32;
 constexpr int kChunk = 512;
 constexpr int kWords = kChunk / kWarp;
+/// Blocks of a multiprocessor at a time: 128 registers a thread. Left to itself, ptxas takes 40 for sm_100 and spills.
+constexpr int kChunksAtOnce = 1;
 /// One more than a row's length, so that the words of one candidate lie in different banks.
 constexpr int kRowStride = kChunk + 1;
 constexpr unsigned kAllLanes = 0xFFFFFFFFU;
@@ -117,7 +119,7 @@ __device__ void walk(const Chunk& chunk, int words, std::int32_t first, std::int
 
 }  // namespace
 
-__global__ void __launch_bounds__(kChunk)
+__global__ void __launch_bounds__(kChunk, kChunksAtOnce)
     nms_kernel(const bool suppresses_boxes, const PostprocessItem* __restrict__ items,
                const DeviceCandidates candidates, const PackedLayout layout, float4* kept_boxes, void* results) {
   __shared__ Chunk chunk;

@@ -54,7 +54,8 @@ def predict(
     ] = None,
     *,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Model file (.onnx, .xml, .engine, .pt) or a variant's name.")
+        str,
+        typer.Option("--model", "-m", help="Model file (.onnx, .xml, .pt, .engine), or a name: see `swiftdet models`."),
     ],
     weights: Annotated[
         Path | None, typer.Option(help="Checkpoint for a named variant, or 'synthetic' to measure latency.")

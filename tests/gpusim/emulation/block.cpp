@@ -126,10 +126,8 @@ bool release_warp(unsigned first, unsigned mask, WarpOperation operation) {
     if ((mask >> lane & 1U) == 0) continue;
     const Thread& thread = machine.threads[first + lane];
     if (thread.state == State::kReturned) fail("a warp mask names a lane that has returned");
-    if (thread.state != State::kAtWarpOperation) return false;
-    if (thread.mask != mask || thread.operation != operation) {
-      fail("lanes of one warp operation name different masks or operations");
-    }
+    // A lane that waits at another operation, or with other partners, has not come to this one yet.
+    if (thread.state != State::kAtWarpOperation || thread.mask != mask || thread.operation != operation) return false;
     present |= 1U << lane;
     if (thread.value != 0) ballot |= std::uint64_t{1} << lane;
   }

@@ -43,7 +43,7 @@ void block_barrier();
 
 enum class WarpOperation : std::uint8_t { kSync, kBallot, kShuffle };
 
-/// Waits for the lanes of `mask`, which must name the same operation and mask. kBallot: the lanes whose value is not 0;
+/// Waits until all lanes of `mask` are at this operation with this mask. kBallot: the lanes whose value is not 0;
 /// kShuffle: the value of lane `source`.
 std::uint64_t warp_exchange(WarpOperation operation, unsigned mask, std::uint64_t value, int source);
 

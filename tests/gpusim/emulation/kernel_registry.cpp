@@ -22,7 +22,7 @@ const Twin* find_twin(const void* function) {
   return nullptr;
 }
 
-const Twin* find_twin(std::string_view name) {
+const Twin* find_twin_named(std::string_view name) {
   for (const Twin& twin : twins()) {
     if (twin.name == name) return &twin;
   }

@@ -23,9 +23,9 @@ struct Twin {
 };
 
 void register_twin(const Twin& twin);
-/// Null where there is none.
+/// Null where there is none. Two names, as text would be taken for an address.
 [[nodiscard]] const Twin* find_twin(const void* function);
-[[nodiscard]] const Twin* find_twin(std::string_view name);
+[[nodiscard]] const Twin* find_twin_named(std::string_view name);
 
 namespace detail {
 
