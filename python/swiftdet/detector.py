@@ -57,8 +57,10 @@ class Detector:
 
     Args:
         model: path of an `.onnx` export, an OpenVINO `.xml`, or a checkpoint (`.pt`, `.pth`, `.safetensors`) of YOLOv7
-            or DAMO-YOLO; of a TensorRT engine (`.engine`, `.plan`, `.trt`); or a name of `swiftdet.zoo.names()`.
-        weights: with a name: the checkpoint, or "synthetic" for made-up weights, fit for measuring latency alone.
+            or DAMO-YOLO; of a TensorRT engine (`.engine`, `.plan`, `.trt`); or a name of `swiftdet.zoo.names()` or
+            `swiftdet.zoo.demo_names()`.
+        weights: with a name: the checkpoint, or "synthetic" for made-up weights, fit for measuring latency alone. The
+            demos bring theirs.
         family: "yolov7", "damo-yolo" or "ultralytics", where a file does not say or says it wrong.
         device: "cpu"; "cuda" or "cuda:N", a GPU through TensorRT, without falling back; "auto", a GPU if everything
             that it needs is there (`swiftdet doctor` shows the chain), else the CPU; `provenance` says why.

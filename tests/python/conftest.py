@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("swiftdet")
+
+TRAINING_REQUIREMENTS = Path(__file__).parents[2] / "tools" / "demo" / "requirements.txt"
 
 
 def _fetched(wheel: real_inputs.Wheel) -> Path:
@@ -62,6 +65,26 @@ def older_openvino() -> Path:
 def tensorrt_rtx() -> tuple[Path, Path]:
     """Folders of the libraries and of the Python bindings of NVIDIA's TensorRT for RTX, which builds without a GPU."""
     return _fetched(real_inputs.TENSORRT_RTX), _fetched(real_inputs.TENSORRT_RTX_BINDINGS)
+
+
+@pytest.fixture(scope="session")
+def torch_python(tmp_path_factory) -> Path:
+    """An interpreter that has torch: the one that SWIFTDET_TORCH_PYTHON names, else one made with pip."""
+    if named := os.environ.get("SWIFTDET_TORCH_PYTHON"):
+        return Path(named)
+    folder = tmp_path_factory.mktemp("torch")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin/python"
+    done = subprocess.run(
+        [python, "-m", "pip", "install", "-q", "setuptools", "-r", TRAINING_REQUIREMENTS],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        reason = f"torch cannot be installed: {done.stderr[-300:]}"
+        pytest.fail(f"CI promises a package index: {reason}") if os.environ.get("CI") else pytest.skip(reason)
+    return python
 
 
 @pytest.fixture(scope="session")

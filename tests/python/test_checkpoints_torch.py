@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import subprocess
 import sys
-import venv
 
 import numpy as np
 import pytest
@@ -95,26 +93,6 @@ torch.jit.trace(model.model[0], torch.rand(1, 3, 8, 8)).save(folder / "script.to
 torch.save(torch.quantize_per_tensor(torch.rand(3), 0.1, 0, torch.qint8), folder / "quantised.pth")
 torch.save({"x": torch.rand(3).to_sparse()}, folder / "sparse.pth")
 """
-
-
-@pytest.fixture(scope="session")
-def torch_python(tmp_path_factory) -> pathlib.Path:
-    """An interpreter that has torch: the one that SWIFTDET_TORCH_PYTHON names, else one made with pip."""
-    if named := os.environ.get("SWIFTDET_TORCH_PYTHON"):
-        return pathlib.Path(named)
-    folder = tmp_path_factory.mktemp("torch")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin/python"
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "-q", "numpy", "setuptools", "torch==2.13.0"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        reason = f"torch cannot be installed: {done.stderr[-300:]}"
-        pytest.fail(f"CI promises a package index: {reason}") if os.environ.get("CI") else pytest.skip(reason)
-    return python
 
 
 @pytest.fixture(scope="session")

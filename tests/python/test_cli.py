@@ -303,7 +303,7 @@ class TestUsage:
         ("args", "words"),
         [
             (["predict", "wide.jpg"], "Missing option '--model'"),
-            (["predict", "--model", "m"], "Missing argument 'SOURCE"),
+            (["predict", "--model", "m"], "Invalid value for 'SOURCE': expected images to look at"),
             (["predict", "wide.jpg", "--model", "m", "--conf", "1.5"], "expected a number from 0 to 1, got"),
             (["predict", "wide.jpg", "--model", "m", "--conf", "-0.1"], "expected a number from 0 to 1, got"),
             (["predict", "wide.jpg", "--model", "m", "--iou", "nan"], "expected a number from 0 to 1, got"),

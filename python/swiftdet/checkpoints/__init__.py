@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from swiftdet.checkpoints.checkpoint_file import CheckpointFile
 from swiftdet.checkpoints.containers import Content
-from swiftdet.checkpoints.model_facts import read_facts
+from swiftdet.checkpoints.model_facts import names_in_notes, read_facts
 from swiftdet.checkpoints.safetensors_file import read_safetensors
 from swiftdet.checkpoints.state_dict import find_state_dict
 from swiftdet.checkpoints.tensors import read_arrays
@@ -48,7 +48,7 @@ class Checkpoint:
     Attributes:
         state: arrays by official key name, in the order of the file; row-major, each owning its memory. Dtypes are as
             stored (float16 stays float16), but bfloat16 is float32.
-        names: class names, where the file has them.
+        names: class names, where the file has them; of a safetensors file, the JSON list in its note `names`.
         num_classes: number of classes that the file states, or of its names. Nothing is derived from shapes, and the
             file may contradict itself.
         config: YOLOv7's description of its layers (`model.yaml`), plain values.
@@ -105,7 +105,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
             facts = read_facts(found)
             return Checkpoint(
                 state=read_arrays(file, found.tensors),
-                names=facts.names,
+                names=facts.names or names_in_notes(content.metadata),
                 num_classes=facts.num_classes,
                 config=facts.config,
                 container=content.container,

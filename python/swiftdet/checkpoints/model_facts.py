@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +41,15 @@ def read_facts(found: Found) -> ModelFacts:
     counts = (attributes.get("nc"), found.outer.get("nc"), (config or {}).get("nc"), names and len(names))
     number = next((n for n in counts if type(n) is int and 0 < n <= _MAX_CLASSES), None)
     return ModelFacts(names, number, config)
+
+
+def names_in_notes(notes: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Class names in the notes of a safetensors file: the JSON list, or mapping of numbers, under `names`."""
+    try:
+        value = json.loads(notes.get("names", "null"))
+    except (ValueError, RecursionError):
+        return None
+    return _names(value)
 
 
 def _model_attributes(module: Record) -> dict[object, object]:

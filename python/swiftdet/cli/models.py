@@ -50,8 +50,15 @@ def models(
 
 def _show_catalogue(*, as_json: bool) -> None:
     variants = [zoo.info(name) for name in zoo.names()]
+    demos = [zoo.info(name) for name in zoo.demo_names()]
     if as_json:
-        output.print_json({"variants": [dataclasses.asdict(v) for v in variants], "readable": READABLE})
+        output.print_json(
+            {
+                "variants": [dataclasses.asdict(v) for v in variants],
+                "demos": [dataclasses.asdict(v) for v in demos],
+                "readable": READABLE,
+            }
+        )
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("variant", no_wrap=True)
@@ -74,6 +81,12 @@ def _show_catalogue(*, as_json: bool) -> None:
         "\nAP as published by the authors on COCO, each family by its own protocol; * trained by distillation.\n"
         "Params and GFLOPs of the deploy form at that size. `swiftdet models NAME` gives sources and notes.\n"
     )
+    for v in demos:
+        console.print(
+            f"{v.name:<16} {v.imgsz[0]} px, {v.params / 1e6:.1f} M, {v.gflops:.1f} GFLOPs; weights included, finds "
+            f"drawn objects (AP {v.accuracy[0].ap:.1f} on its own validation set)"
+        )
+    console.print()
     for suffix, words in READABLE.items():
         console.print(f"reads {suffix:<6} {words}")
 
@@ -101,7 +114,7 @@ def _show_variant(variant: zoo.VariantInfo, *, as_json: bool) -> None:
         ("size", f"{variant.imgsz[0]}x{variant.imgsz[1]} px"),
         ("params", f"{variant.params:,}"),
         ("GFLOPs", f"{variant.gflops:g}"),
-        ("published", published),
+        *([("published", published)] if published else []),
         *([("note", variant.note)] if variant.note else []),
     ]
     for ap in variant.accuracy:

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from swiftdet import sources
+from swiftdet import demo, sources, zoo
 from swiftdet.cli import output
 from swiftdet.cli.arguments import parse_classes, parse_imgsz
 from swiftdet.cli.progress import progress
@@ -46,11 +46,17 @@ def _at_least_one(value: int) -> int:
 
 def predict(
     source: Annotated[
-        list[str],
-        typer.Argument(metavar="SOURCE", help="Images, folders or patterns such as 'shots/**/*.jpg'."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Images, folders or patterns such as 'shots/**/*.jpg'; none: the demos' own picture.",
+        ),
+    ] = None,
     *,
-    model: Annotated[str, typer.Option("--model", "-m", help="Model file (.onnx, .xml, .engine) or a variant's name.")],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Model file (.onnx, .xml, .pt, .engine), or a name: see `swiftdet models`."),
+    ],
     weights: Annotated[
         Path | None, typer.Option(help="Checkpoint for a named variant, or 'synthetic' to measure latency.")
     ] = None,
@@ -118,7 +124,7 @@ def predict(
             "class_agnostic": class_agnostic,
             "multi_label": multi_label,
         }
-        paths = run.expand(source)
+        paths = run.expand(source or [_own_picture(model)])
         description: dict[str, Any] = {"model": model}
         if paths:
             if save_dir is not None:
@@ -250,6 +256,14 @@ class _Run:
             free = f"{stem}_{number}"
         self._stems.add(free)
         return free
+
+
+def _own_picture(model: str) -> str:
+    """What a demo detector looks at where nothing else is named."""
+    if model not in zoo.demo_names():
+        demos = " or ".join(zoo.demo_names())
+        raise typer.BadParameter(f"expected images to look at; only {demos} bring a picture", param_hint="'SOURCE'")
+    return str(demo.picture())
 
 
 def _prepare(save_dir: Path, paths: list[Path]) -> None:

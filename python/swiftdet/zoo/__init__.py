@@ -1,4 +1,4 @@
-"""The official detectors that swiftdet knows: their names, sizes, published accuracy, and the networks themselves."""
+"""The detectors that swiftdet knows: their names, sizes, published accuracy, and the networks themselves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from swiftdet.errors import InvalidArgument
-from swiftdet.zoo.catalog import VARIANTS, PublishedAP, VariantInfo
+from swiftdet.zoo.catalog import DEMOS, VARIANTS, PublishedAP, VariantInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from swiftdet.spec import ChannelOrder
     from swiftdet.zoo.parameters import State
 
-__all__ = ["PublishedAP", "VariantInfo", "build", "identify", "info", "names", "nearest"]
+__all__ = ["PublishedAP", "VariantInfo", "build", "demo_names", "identify", "info", "names", "nearest"]
 
-_BY_NAME = {key: variant for variant in VARIANTS for key in (variant.name, *variant.aliases)}
+_BY_NAME = {key: variant for variant in (*VARIANTS, *DEMOS) for key in (variant.name, *variant.aliases)}
 
 
 def names() -> list[str]:
@@ -25,8 +25,13 @@ def names() -> list[str]:
     return [variant.name for variant in VARIANTS]
 
 
+def demo_names() -> list[str]:
+    """The demos, whose weights are part of the package: `Detector("demo-yolov7")` needs no file."""
+    return [variant.name for variant in DEMOS]
+
+
 def info(name: str) -> VariantInfo:
-    """Size, cost and published accuracy of an official variant, by its name or alias.
+    """Size, cost and published accuracy of a variant, by its name or alias.
 
     Raises:
         InvalidArgument: no such variant; the message names the nearest ones.
@@ -52,7 +57,7 @@ def build(
     channel_order: ChannelOrder = "rgb",
     fold_divisor: bool = False,
 ) -> onnx.ModelProto:
-    """Builds an official detector as an ONNX model (opset 17, IR version 8) that describes itself in its metadata.
+    """Builds a detector of the zoo as an ONNX model (opset 17, IR version 8) that describes itself in its metadata.
 
     The input is `images`, float32 [N, 3, H, W], RGB, 0..1 for YOLOv7 and 0..255 for DAMO-YOLO. Raw outputs are float32
     logits: YOLOv7 `p3 p4 p5 [p6]` [N, 3 * (5 + C), h, w]; DAMO-YOLO `cls_p3 cls_p4 cls_p5` [N, C, h, w], then

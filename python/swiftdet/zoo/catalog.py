@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Split = Literal["val2017", "test-dev2017"]
+Split = Literal["val2017", "test-dev2017", "demo-val"]
 
 _YOLOV7_README = "github.com/WongKinYiu/yolov7, README at a207844"
 _YOLOV7_PAPER = "arXiv 2207.02696, table of comparisons"
@@ -24,10 +24,10 @@ _DAMO_NANO_PROTOCOL = "stretch to 416x416, conf 0.03, NMS IoU 0.65, 500 boxes, m
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedAP:
-    """One accuracy that the authors of a model published, on COCO, in percent.
+    """One accuracy that the authors of a model published, in percent.
 
     Attributes:
-        split: of COCO; figures of different splits do not compare.
+        split: of COCO, or of the demo data set; figures of different splits do not compare.
         ap: AP averaged over IoU 0.50 to 0.95.
         ap50: AP at IoU 0.50, where published.
         ap75: AP at IoU 0.75, where published.
@@ -49,7 +49,7 @@ class PublishedAP:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantInfo:
-    """One official detector.
+    """One official detector, or one of our demos.
 
     Attributes:
         name: as used everywhere in swiftdet.
@@ -114,6 +114,20 @@ def _damo(ap: float, *, teacher: str = "", protocol: str = _DAMO_PROTOCOL) -> Pu
         note=f"trained by distillation from {teacher}" if teacher else "",
     )
 
+
+def _demo(ap: float, ap50: float, ap75: float, *, protocol: str) -> PublishedAP:
+    return PublishedAP(
+        split="demo-val",
+        ap=ap,
+        ap50=ap50,
+        ap75=ap75,
+        protocol=protocol,
+        source="swiftdet val (docs/demo_models.md)",
+        note="600 drawn scenes of eight classes; does not compare with COCO",
+    )
+
+
+_DEMO_NOTE = "trained for swiftdet on drawn scenes (docs/demo_models.md); not a model for photographs"
 
 VARIANTS: tuple[VariantInfo, ...] = (
     VariantInfo(
@@ -313,3 +327,31 @@ VARIANTS: tuple[VariantInfo, ...] = (
         note="the published cost does not match the released configuration, which seems to have changed since",
     ),
 )
+
+DEMOS: tuple[VariantInfo, ...] = (
+    VariantInfo(
+        name="demo-yolov7",
+        title="YOLOv7's blocks at about an eighth of their width",
+        family="yolov7",
+        imgsz=(256, 256),
+        params=916_237,
+        gflops=0.51,
+        published_params_m=None,
+        published_gflops=None,
+        accuracy=(_demo(65.7, 95.1, 77.8, protocol="yolov7-fixed"),),
+        note=_DEMO_NOTE,
+    ),
+    VariantInfo(
+        name="demo-damo-yolo",
+        title="DAMO-YOLO-T's plan at about a third of its width",
+        family="damo-yolo",
+        imgsz=(256, 256),
+        params=1_057_783,
+        gflops=0.5,
+        published_params_m=None,
+        published_gflops=None,
+        accuracy=(_demo(67.6, 91.5, 79.4, protocol="damo-yolo"),),
+        note=_DEMO_NOTE,
+    ),
+)
+"""Small detectors whose weights are part of the package: of eight kinds of drawn objects, for trying things out."""

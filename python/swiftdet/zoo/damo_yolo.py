@@ -159,6 +159,20 @@ ARCHITECTURES: dict[str, Architecture] = {
         focus_stem=True,
         head_size=3,
     ),
+    "demo-damo-yolo": Architecture(  # the plan of T at about a third of its width
+        backbone="residual",
+        stem=16,
+        stages=(
+            Stage(24, 16, 2, 1),
+            Stage(48, 24, 2, 2),
+            Stage(80, 40, 2, 2),
+            Stage(80, 48, 1, 1),
+            Stage(128, 64, 2, 1),
+        ),
+        neck=(40, 64, 96),
+        neck_blocks=2,
+        activation="relu",
+    ),
 }
 
 # --- From structure lists to layers -----------------------------------------------------------------------------------

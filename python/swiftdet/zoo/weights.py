@@ -1,4 +1,4 @@
-"""Which variant a user means, and the weights for it: a checkpoint, or made-up ones on request."""
+"""Which variant a user means, and the weights for it: a checkpoint, our own for a demo, or made-up ones on request."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swiftdet import zoo
+from swiftdet import demo, zoo
 from swiftdet.errors import InvalidArgument, ModelError
 from swiftdet.zoo import building
-from swiftdet.zoo.catalog import VARIANTS, VariantInfo
+from swiftdet.zoo.catalog import DEMOS, VARIANTS, VariantInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SYNTHETIC = "synthetic"
 CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".safetensors"})
 
-_NAMES = {name for variant in VARIANTS for name in (variant.name, *variant.aliases)}
+_NAMES = {name for variant in (*VARIANTS, *DEMOS) for name in (variant.name, *variant.aliases)}
 _TINY = ("yolov7-tiny", "yolov7-tiny-silu")
 _RELEASES = {
     "yolov7": "the release v0.1 of github.com/WongKinYiu/yolov7 has {name}.pt",
@@ -83,7 +83,7 @@ def find(model: str | os.PathLike[str], weights: str | os.PathLike[str] | None =
 
     Args:
         model: the name of a variant; or a checkpoint, whose keys then tell the variant.
-        weights: a checkpoint, or "synthetic"; only with a name.
+        weights: a checkpoint, or "synthetic"; only with a name. None: a demo brings its own.
 
     Raises:
         ModelError: a name without weights, an unreadable checkpoint, or one that is of no known variant.
@@ -94,6 +94,8 @@ def find(model: str | os.PathLike[str], weights: str | os.PathLike[str] | None =
             raise InvalidArgument(f"weights: {os.fspath(model)!r} holds weights already; name a variant instead of it")
         return _of_checkpoint(Path(model), None)
     variant = zoo.info(os.fspath(model))
+    if weights is None and variant in DEMOS:
+        return _of_checkpoint(demo.weights(variant.name), variant)
     if weights is None:
         release = _RELEASES[variant.family].format(name=variant.name)
         raise ModelError(

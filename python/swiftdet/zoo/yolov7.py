@@ -280,6 +280,33 @@ def _p6(width: int, *, chain: int, down: type[Conv | DownC] = DownC, twin: bool 
     )
 
 
+_DEMO = Architecture(  # the base variant's blocks at about an eighth of their width, behind the stem of the tiny one
+    blocks=(
+        Conv(16, stride=2),
+        Conv(24, stride=2),
+        Elan(hidden=12, chain=4, out=40),
+        Transition(24),
+        Elan(hidden=24, chain=4, out=72, label="c3"),
+        Transition(40),
+        Elan(hidden=40, chain=4, out=128, label="c4"),
+        Transition(64),
+        Elan(hidden=48, chain=4, out=144),
+        SpatialPyramid(64, label="n5"),
+        Lateral(48, finer="c4"),
+        Elan(hidden=48, chain=4, width=24, every=1, out=64, label="n4"),
+        Lateral(32, finer="c3"),
+        Elan(hidden=32, chain=4, width=16, every=1, out=40, label="p3"),
+        Transition(32, joined="n4"),
+        Elan(hidden=48, chain=4, width=24, every=1, out=64, label="p4"),
+        Transition(48, joined="n5"),
+        Elan(hidden=64, chain=4, width=32, every=1, out=96, label="p5"),
+    ),
+    head=(("p3", 64), ("p4", 96), ("p5", 128)),
+    anchors=((16, 16), (27, 22), (26, 36), (46, 36), (44, 56), (66, 64), (96, 72), (80, 104), (136, 130)),
+    rep_head=True,
+)
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "yolov7-tiny": _tiny("leaky"),
     "yolov7-tiny-silu": _tiny("silu"),
@@ -289,6 +316,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "yolov7-e6": _p6(160, chain=6),
     "yolov7-d6": _p6(192, chain=8),
     "yolov7-e6e": _p6(160, chain=6, twin=True),
+    "demo-yolov7": _DEMO,
 }
 
 
