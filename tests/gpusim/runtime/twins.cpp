@@ -7,7 +7,7 @@
 // NOLINTNEXTLINE(clang-diagnostic-return-type-c-linkage): both sides are C++ of one build
 GPUSIM_API std::function<void()> gpusim_bind_twin(const char* kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
                                                   void** arguments) {
-  const emulation::Twin* const twin = emulation::find_twin(std::string_view(kernel));
+  const emulation::Twin* const twin = emulation::find_twin_named(kernel);
   if (twin == nullptr) return {};
   return twin->bind({grid, block, shared_bytes}, arguments);
 }
