@@ -36,7 +36,6 @@ struct CudaImage {
   int width = 0;
   int channels = 3;
   std::int64_t row_stride = 0;
-  int device = 0;
   std::optional<std::uintptr_t> stream;
 };
 
@@ -79,12 +78,14 @@ GpuSourceImage as_source(const AnyImage& image, bool is_rgb, int device) {
     return source;
   }
   const auto& on_gpu = std::get<CudaImage>(image);
-  if (on_gpu.device != device) {
-    throw InvalidArgument("image: it is on cuda:" + std::to_string(on_gpu.device) + ", the detector on cuda:" +
-                          std::to_string(device) + "; copy it there, or make a detector for its device");
-  }
   source.on_device = true;
   source.view.data = reinterpret_cast<const std::uint8_t*>(on_gpu.pointer);  // NOLINT(performance-no-int-to-ptr)
+  const int holder = cuda::device_of(source.view.data);
+  if (holder != device) {
+    throw InvalidArgument(
+        "image: it is in the memory of " + (holder < 0 ? std::string("no GPU") : "cuda:" + std::to_string(holder)) +
+        ", the detector runs on cuda:" + std::to_string(device) + "; copy it there, or make a detector for its device");
+  }
   source.view.size = {on_gpu.height, on_gpu.width};
   source.view.channels = on_gpu.channels;
   source.view.row_stride = static_cast<std::ptrdiff_t>(on_gpu.row_stride);
@@ -221,10 +222,10 @@ void register_tensorrt(py::module_& m) {
 void register_detector(py::module_& m) {
   py::class_<CudaImage>(m, "CudaImage", "A uint8 image [H, W, C] in the memory of a GPU; borrowed.")
       .def(py::init([](std::uintptr_t pointer, std::pair<int, int> size, int channels, std::int64_t row_stride,
-                       int device, std::optional<std::uintptr_t> stream) {
-             return CudaImage{pointer, size.first, size.second, channels, row_stride, device, stream};
+                       std::optional<std::uintptr_t> stream) {
+             return CudaImage{pointer, size.first, size.second, channels, row_stride, stream};
            }),
-           "pointer"_a, "size"_a, "channels"_a, "row_stride"_a, "device"_a, "stream"_a = py::none());
+           "pointer"_a, "size"_a, "channels"_a, "row_stride"_a, "stream"_a = py::none());
   py::class_<GpuDetector, std::unique_ptr<GpuDetector, DeleteWithoutGil>>(
       m, "Detector",
       "The pipeline on a GPU: copy in, graph (letterbox, engine, decode, NMS), copy out, wait.\n\n"

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from swiftdet import _core, checks, engines, images, sources
+from swiftdet.device_images import describe as describe_on_device
+from swiftdet.device_images import is_on_device
 from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType
 from swiftdet.model import is_plan
 from swiftdet.model import load as load_model
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from swiftdet.device_images import DeviceImage
     from swiftdet.device_policy import Choice
     from swiftdet.engines.signature import Signature
     from swiftdet.engines.tensorrt.plan_files import Plan
@@ -232,7 +235,8 @@ class Detector:
 
         Args:
             image: uint8 array [H, W, 3] in `color` order (or [H, W], [H, W, 4]; any strides), PIL image, path,
-                encoded bytes, or anything with `__array__`; or a list of these.
+                encoded bytes, or anything with `__array__`; or a list of these. A detector on a GPU also takes arrays
+                in that GPU's memory (`__cuda_array_interface__`, rows contiguous), which are read where they are.
             **per_call: conf, iou, max_det, classes, class_agnostic, multi_label, imgsz, color: for this call alone.
 
         Returns:
@@ -248,8 +252,8 @@ class Detector:
         """
         options = self._call_options(self._defaults, per_call) if per_call else self._defaults
         if isinstance(image, list | tuple):
-            return self._detect([images.load(item, color=options.color) for item in image], options)
-        return self._detect([images.load(image, color=options.color)], options)[0]
+            return self._detect([self._load(item, options.color) for item in image], options)
+        return self._detect([self._load(image, options.color)], options)[0]
 
     @overload
     def predict(self, source: Any, *, stream: Literal[True], **per_call: Any) -> Iterator[Detections]: ...
@@ -264,9 +268,7 @@ class Detector:
             **per_call: as for a call.
         """
         options = self._call_options(self._defaults, per_call)
-        results = (
-            self._detect([images.load(item, color=options.color)], options)[0] for item in sources.expand(source)
-        )
+        results = (self._detect([self._load(item, options.color)], options)[0] for item in sources.expand(source))
         return results if stream else list(results)
 
     def close(self) -> None:
@@ -286,12 +288,18 @@ class Detector:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _detect(self, batch: list[Image], options: _CallOptions) -> list[Detections]:
+    def _load(self, source: Any, color: Color) -> Image | DeviceImage:
+        """One image: where it is if that is a GPU's memory and the detector runs on one, else read to the host."""
+        if self._device.kind == "cuda" and is_on_device(source):
+            return describe_on_device(source, color)
+        return images.load(source, color=color)
+
+    def _detect(self, batch: list[Image | DeviceImage], options: _CallOptions) -> list[Detections]:
         pipeline = self._pipeline_for(options.imgsz)
         # The core writes RGB planes; telling it the other order of the pixels makes them BGR.
         wanted = self.spec.preprocess.channel_order
         raw = pipeline.detect(
-            [(image.pixels, image.order == wanted) for image in batch],
+            [(image.pixels if isinstance(image, images.Image) else image, image.order == wanted) for image in batch],
             conf=options.conf,
             iou=options.iou,
             max_det=options.max_det,

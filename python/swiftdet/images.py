@@ -94,7 +94,7 @@ def load(source: Any, *, color: Color = "bgr", max_pixels: int | None = None) ->
         return _from_pil(source, max_pixels)
     if hasattr(source, "__cuda_array_interface__"):
         raise BackendUnavailable(
-            f"image in GPU memory ({type(source).__name__}): this build reads host memory only; "
+            f"image in GPU memory ({type(source).__name__}): this needs a detector on that GPU (device='cuda'); "
             "pass a host array, for instance image.cpu().numpy()"
         )
     if hasattr(source, "__array__"):

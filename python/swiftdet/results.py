@@ -18,6 +18,8 @@ from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, Inv
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from swiftdet.device_images import DeviceImage
+
 ByteArray: TypeAlias = npt.NDArray[np.uint8]
 
 __all__ = ["STAGES", "Boxes", "Detections", "HostArray"]
@@ -64,7 +66,7 @@ class Detections:
     path: str | None
     truncated: int
     xyxy: FloatArray
-    _image: images.Image | None
+    _image: images.Image | DeviceImage | None
     _names: Mapping[int, str]
     _orig_shape: tuple[int, int]
     _times: tuple[float, ...]
@@ -154,7 +156,7 @@ class Detections:
         cls,
         core: tuple[FloatArray, FloatArray, IntArray, int, tuple[float, float, float]],
         names: Mapping[int, str],
-        image: images.Image,
+        image: images.Image | DeviceImage,
     ) -> Self:
         """Takes over what the core returned: fresh arrays that need neither a copy nor a check. On the hot path."""
         xyxy, conf, classes, truncated, times = core
@@ -249,6 +251,7 @@ class Detections:
 
         Raises:
             InvalidArgument: the result has neither pixels nor a path.
+            BackendUnavailable: the pixels are in a GPU's memory.
             ImageError: the file has gone, or has another size now.
         """
         if self._image is not None:

@@ -60,14 +60,14 @@ class _Network:
 
 
 class _ParserError:
-    def __init__(self, name, words):
-        self.name, self.words = name, words
+    def __init__(self, name, operator, words):
+        self.name, self.operator, self.words = name, operator, words
 
     def node_name(self):
         return self.name
 
     def node_operator(self):
-        return ""
+        return self.operator
 
     def desc(self):
         return self.words
@@ -177,7 +177,7 @@ class FakeTensorRT(types.ModuleType):
                 constants = {tensor.name for tensor in model.graph.initializer}
                 for node in model.graph.node:
                     if node.op_type.startswith("NoSuch"):
-                        self.errors.append(_ParserError(node.name, f"no importer for {node.op_type}"))
+                        self.errors.append(_ParserError(node.name, node.op_type, "no importer\nfor it"))
                     kind = "PLUGIN_V3" if node.op_type.endswith("_TRT") else node.op_type.upper()
                     self.network.layers.append(_Layer(node.name, kind))
                 self.network.inputs = [_Port(v) for v in model.graph.input if v.name not in constants]

@@ -215,7 +215,8 @@ MAY_IMPORT = {
     "images": {"errors", "image_files"},
     "drawing": {"errors"},
     "boxes": {"errors"},
-    "results": {"boxes", "errors", "images", "drawing"},
+    "device_images": {"errors"},
+    "results": {"boxes", "device_images", "errors", "images", "drawing"},
 }
 # Importing openvino has side effects (its library is only found and loaded); the rest executes what it reads, or
 # reaches for the network, or is a test's reference.

@@ -91,7 +91,7 @@ def test_a_network_that_does_not_build_is_told(build):
     """A non-maximum suppression inside parses there, and has no implementation."""
     boxes, scores = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
-        for name, dims in (("images", [1, 3, 8, 4]), ("out", None))
+        for name, dims in (("images", [1, 3, 8, 4]), ("out", ["kept", 3]))
     )
     constants = {
         "shape": np.array([3, 8, 4]), "flat": np.array([3, 4, 8]), "most": np.array([5]),

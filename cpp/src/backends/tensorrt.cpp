@@ -73,7 +73,7 @@ class LoadedRuntime final : public Runtime {
                                                  : "for TensorRT " + compiled + "; " + kInstall));
     }
     const auto open = symbol<OpenModule>(open_library(path), kOpenModule, path);
-    module_ = open(library_, &log);
+    open(library_, &log, module_);
   }
 
   [[nodiscard]] std::string version() const override { return library_.version; }

@@ -271,7 +271,8 @@ class TensorRtModule final : public Module {
 }  // namespace
 }  // namespace swiftdet::tensorrt
 
-extern "C" __attribute__((visibility("default"))) std::unique_ptr<swiftdet::tensorrt::Module>
-swiftdet_open_tensorrt_module(const swiftdet::tensorrt::Library& library, swiftdet::tensorrt::LogSink sink) {
-  return std::make_unique<swiftdet::tensorrt::TensorRtModule>(library, sink);
+extern "C" __attribute__((visibility("default"))) void swiftdet_open_tensorrt_module(
+    const swiftdet::tensorrt::Library& library, swiftdet::tensorrt::LogSink sink,
+    std::unique_ptr<swiftdet::tensorrt::Module>& module) {
+  module = std::make_unique<swiftdet::tensorrt::TensorRtModule>(library, sink);
 }

@@ -35,7 +35,7 @@ class Module {
 };
 
 /// The one symbol that a module exports, as kOpenModule. @throw BackendError  TensorRT does not start.
-using OpenModule = std::unique_ptr<Module> (*)(const Library& library, LogSink sink);
+using OpenModule = void (*)(const Library& library, LogSink sink, std::unique_ptr<Module>& module);
 inline constexpr const char* kOpenModule = "swiftdet_open_tensorrt_module";
 
 }  // namespace swiftdet::tensorrt

@@ -55,6 +55,13 @@ DeviceInfo device_info(int device) {
           .memory_bytes = properties.totalGlobalMem};
 }
 
+int device_of(const void* pointer) {
+  cudaPointerAttributes attributes{};
+  SWIFTDET_CHECK_CUDA(cudaPointerGetAttributes(&attributes, pointer));
+  const bool readable = attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+  return readable ? attributes.device : -1;
+}
+
 DeviceGuard::DeviceGuard(int device) {
   SWIFTDET_CHECK_CUDA(cudaGetDevice(&before_));
   if (before_ == device) return;

@@ -39,7 +39,7 @@ struct GpuSessionKey {
 class GpuSession {
  public:
   /// @param outputs  where the head's tensors stand among the engine's outputs.
-  GpuSession(const GpuDetector::Config& config, std::span<const std::size_t> outputs, const GpuSessionKey& key);
+  GpuSession(const GpuDetector::Config& config, std::span<const std::size_t> outputs, const GpuSessionKey& wanted);
   ~GpuSession();
   GpuSession(const GpuSession&) = delete;
   GpuSession& operator=(const GpuSession&) = delete;

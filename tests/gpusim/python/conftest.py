@@ -20,11 +20,12 @@ if BUILD_VARIABLE not in os.environ or "libcudart" not in os.environ.get("LD_PRE
 BUILD = Path(os.environ[BUILD_VARIABLE])
 # The compiled CUDA half of this build, as if it had been installed.
 swiftdet.__path__.append(str(BUILD / "swiftdet"))
-sys.path.append(str(Path(__file__).parents[2] / "data"))
+sys.path += [str(Path(__file__).parents[2] / folder) for folder in ("data", "python")]
 
-import make_models  # noqa: E402 - found by the line above
+import make_models  # noqa: E402 - found by the lines above
 
 import plans  # noqa: E402 - needs the package
+import real_inputs  # noqa: E402
 from swiftdet.model import LoadedModel, load  # noqa: E402
 
 SIZE = (64, 96)
@@ -78,6 +79,19 @@ def write_plan(tmp_path_factory) -> Callable[..., Path]:
 def columns_plan(read_model, write_plan) -> Path:
     """A detector of Ultralytics' layout, one to eight images in a run."""
     return write_plan(read_model("ultralytics-columns"))
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """A YOLOv8s export, as in tests/python/conftest.py."""
+    return real_inputs.fetch(real_inputs.FALL_DETECTOR) / "best_fp16.onnx"
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Path]:
+    """Two photographs with people."""
+    folder = real_inputs.fetch(real_inputs.PHOTOGRAPHS)
+    return [folder / "bus.jpg", folder / "zidane.jpg"]
 
 
 @pytest.fixture

@@ -61,6 +61,31 @@ def test_buffers_grow_once_and_stay(cuda, columns_plan):
         assert work(cuda.log()) == WARM_CALL
 
 
+def test_stages_are_timed_on_request(cuda, columns_plan):
+    from swiftdet import _core
+    from swiftdet.engines.tensorrt import running
+    from swiftdet.engines.tensorrt.plan_files import read_plan
+
+    plan = read_plan(columns_plan)
+    spec = plan.manifest.spec
+    preprocess = {name: value for name, value in vars(spec.preprocess).items() if name != "channel_order"}
+    timed = running.cuda_part().Detector(
+        running.open_engine(plan, 0),
+        _core.Preprocess(**preprocess),
+        _core.HeadSpec(**vars(spec.head)),
+        spec.imgsz,
+        stage_times=True,
+    )
+    options = {"conf": 0.05, "iou": 0.7, "max_det": 300, "class_agnostic": False, "multi_label": False, "classes": None}
+    for _ in range(2):
+        cuda.clear_log()
+        ((_, conf, _, _, times),) = timed.detect([(picture(80, 80), False)], **options)
+    assert len(conf) > 0
+    assert all(time > 0 for time in times)
+    assert sum(line == "cudaEventElapsedTime" for line in cuda.log()) == 3
+    assert work(cuda.log())[-4:] == ["cudaStreamSynchronize", *3 * ["cudaEventElapsedTime"]]
+
+
 def test_a_network_that_refuses_capture_runs_uncaptured_and_says_so(cuda, read_model, write_plan, caplog):
     loaded = read_model("ultralytics-columns")
     with (

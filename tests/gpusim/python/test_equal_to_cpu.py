@@ -8,6 +8,7 @@ import pytest
 
 import swiftdet
 from conftest import assert_same, picture
+from swiftdet.model import load
 
 # As tests/python/test_recognition.py proves.
 REFUSED = {"classifier", "segmentation", "damo-with-preprocess", "ultralytics-transposed"}
@@ -79,6 +80,18 @@ def test_batches_of_different_images(pair, count):
     assert gpu([]) == []
 
 
+def test_more_images_than_one_session_takes(read_model, write_plan):
+    """One session, two batch sizes: the call must not wait for itself."""
+    loaded = read_model("ultralytics-columns")
+    images = [picture(*SIZES[i % len(SIZES)], i) for i in range(11)]
+    with (
+        swiftdet.Detector(loaded.path, device="cpu", conf=0.05) as cpu,
+        swiftdet.Detector(write_plan(loaded), device="cuda", conf=0.05, sessions=1, max_batch=3) as gpu,
+    ):
+        for result, expected in zip(gpu(images), cpu(images), strict=True):
+            assert_same(result, expected)
+
+
 def test_an_engine_of_a_fixed_batch(pair):
     cpu, gpu = pair("ultralytics-columns", batches=(4, 4, 4))
     images = [picture(60 + i, 80, i) for i in range(6)]
@@ -103,6 +116,21 @@ def test_every_kind_of_array(pair):
     for kind in kinds:
         for color in ("bgr", "rgb"):
             assert_same(gpu(kind, color=color), cpu(kind, color=color))
+
+
+def test_a_real_export(real_model, photographs, write_plan):
+    """YOLOv8s at 640 x 640 on photographs."""
+    loaded = load(real_model)
+    with (
+        swiftdet.Detector(real_model, device="cpu") as cpu,
+        swiftdet.Detector(write_plan(loaded), device="cuda") as gpu,
+    ):
+        expected = cpu(photographs)
+        assert sum(map(len, expected)) >= 2
+        for result, wanted in zip(gpu(photographs), expected, strict=True):
+            assert_same(result, wanted)
+        for path in photographs:
+            assert_same(gpu(path, conf=0.001, multi_label=True), cpu(path, conf=0.001, multi_label=True))
 
 
 def test_threads_share_a_detector(pair):

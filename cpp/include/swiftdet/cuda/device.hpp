@@ -27,6 +27,9 @@ struct Versions {
 /// @throw BackendUnavailable  as device_count(), or no device of that index; CudaError  the device does not answer.
 [[nodiscard]] DeviceInfo device_info(int device);
 
+/// The device whose memory holds `pointer`; -1 where it is memory of none. @throw CudaError
+[[nodiscard]] int device_of(const void* pointer);
+
 /// Makes `device` the calling thread's current one for a scope, then restores what was. Every entry into CUDA code
 /// stands under one: the caller's thread may have chosen another device.
 class DeviceGuard {

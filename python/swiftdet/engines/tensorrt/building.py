@@ -98,8 +98,8 @@ def _parse(library: Any, network: Any, model: bytes, said: messages.Messages) ->
 
 
 def _words(error: Any) -> str:
-    name = error.node_name() or error.node_operator()
-    return f"node {name}: {error.desc()}" if name else str(error.desc())
+    name, operator = error.node_name(), error.node_operator()
+    return " ".join(f"{operator or 'node'} {name}: {error.desc()}".split())
 
 
 def _set_profile(builder: Any, config: Any, network: Any, options: BuildOptions) -> None:

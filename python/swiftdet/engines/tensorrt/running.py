@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swiftdet.cuda_devices import CudaDevice, CudaDriver, driver_release
+from swiftdet.device_images import DeviceImage
 from swiftdet.engines.signature import Port, Signature
 from swiftdet.engines.tensorrt import library as tensorrt
 from swiftdet.errors import BackendUnavailable, ModelError
@@ -106,15 +107,20 @@ class Pipeline:
         """
         cuda = cuda_part()
         self._has_log = cuda.has_log
+        self._image = cuda.CudaImage
         self._core = cuda.Detector(engine, preprocess, head, imgsz, max_sessions=sessions, max_batch=max_batch)
 
     def detect(self, images: list[tuple[Any, bool]], **options: Any) -> Any:
-        """As `_core.Detector.detect`; an image may also be a `CudaImage`."""
+        """As `_core.Detector.detect`; an image may also be a `DeviceImage`."""
         try:
-            return self._core.detect(images, **options)
+            given = [(self._as_core(image) if isinstance(image, DeviceImage) else image, rgb) for image, rgb in images]
+            return self._core.detect(given, **options)
         finally:
             if self._has_log():
                 forward_log()
+
+    def _as_core(self, image: DeviceImage) -> Any:
+        return self._image(image.pointer, image.size, image.channels, image.row_stride, image.stream)
 
 
 def forward_log() -> None:
