@@ -23,4 +23,10 @@ if(SWIFTDET_SANITIZE)
   list(APPEND options -fsanitize=${SWIFTDET_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(swiftdet_options INTERFACE -fsanitize=${SWIFTDET_SANITIZE})
 endif()
+if(SWIFTDET_COVERAGE)
+  # Atomic: kernels' tests and sessions run on several threads. The library by name: nvcc links too, and knows no
+  # --coverage.
+  list(APPEND options --coverage -fprofile-update=atomic -O1)
+  target_link_libraries(swiftdet_options INTERFACE gcov)
+endif()
 target_compile_options(swiftdet_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${options}>")

@@ -6,6 +6,8 @@
 set(SWIFTDET_WITH_CUDA AUTO CACHE STRING "Build the CUDA kernels: AUTO (where a GPU is visible), ON or OFF")
 set_property(CACHE SWIFTDET_WITH_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(SWIFTDET_CUDA_ARCHITECTURES "" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES; empty: chosen as cmake/cuda.cmake says")
+# The tests replace the runtime by a stand-in of the same name, which only a shared one allows.
+set(SWIFTDET_CUDA_RUNTIME Static CACHE STRING "CUDA's runtime inside the extension: Static, or Shared for tests")
 set(SWIFTDET_ALL_CUDA_ARCHITECTURES 75 80 86 89 90 100 120)
 
 # The compute capabilities of the GPUs that the driver shows, e.g. "75;86"; empty where there is none.

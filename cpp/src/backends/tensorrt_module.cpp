@@ -18,12 +18,14 @@ swiftdet::Severity as_severity(nvinfer1::ILogger::Severity severity) {
   switch (severity) {
     case nvinfer1::ILogger::Severity::kINTERNAL_ERROR:
     case nvinfer1::ILogger::Severity::kERROR: return Severity::kError;
+    // Not run in tests: the stand-in TensorRT reports errors alone.
     case nvinfer1::ILogger::Severity::kWARNING: return Severity::kWarning;
     default: return Severity::kInfo;
   }
 }
 
 /// TensorRT reports what went wrong to its logger and returns false; this keeps the last errors for our exceptions.
+// Not run in tests: the destructor for `delete`; a logger is always a member.
 class Logger final : public nvinfer1::ILogger {
  public:
   explicit Logger(LogSink sink) : sink_(sink) {}
@@ -93,6 +95,7 @@ class Context final : public GpuContext {
     for (const GpuPort& port : outputs_) {
       const nvinfer1::Dims dims = context_->getTensorShape(port.name.c_str());
       if (dims.nbDims < 0 || static_cast<std::size_t>(dims.nbDims) > Shape::kMaxRank || !as_shape(dims).is_static()) {
+        // Not run in tests: OpenVINO, which computes the networks there, always knows the shape.
         throw ModelError("output '" + port.name + "' has no fixed shape for an input of " + shape.to_string() +
                          "; networks whose output depends on what they see are not supported" + logger_.since(before));
       }
@@ -201,6 +204,7 @@ class Engine final : public GpuEngine {
     }
     if (engine_->getTensorLocation(name) != nvinfer1::TensorLocation::kDEVICE ||
         engine_->getTensorFormat(name) != nvinfer1::TensorFormat::kLINEAR) {
+      // Not run in tests: the stand-in has plain tensors alone.
       throw ModelError(std::string("tensor '") + name +
                        "': expected a plain tensor in device memory; build the engine "
                        "without reduced input and output formats");

@@ -9,6 +9,7 @@
 
 namespace swiftdet::cuda {
 
+// Not run in tests: graphs move by assignment and by elision.
 Graph::Graph(Graph&& other) noexcept : device_(other.device_), handle_(std::exchange(other.handle_, nullptr)) {}
 
 Graph& Graph::operator=(Graph&& other) noexcept {

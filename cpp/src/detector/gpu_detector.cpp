@@ -32,6 +32,7 @@ void check_image(const GpuSourceImage& image) {
   if (!image.on_device) return;
   const std::ptrdiff_t row = std::ptrdiff_t{image.view.size.width} * image.view.channels;
   if (!image.view.packed_rows() || image.view.row_stride < row) {
+    // Not run in tests: Python refuses such arrays before; this is for callers from C++.
     throw InvalidArgument(
         "detect: an image on the GPU must have its pixels back to back and rows in ascending order; make a contiguous "
         "copy of it first");

@@ -103,6 +103,7 @@ GpuSession::GpuSession(const GpuDetector::Config& config, std::span<const std::s
   }
   head_ = device::describe_head(head_tensors, config.head);
   if (head_.batch != key.batch) {
+    // Not run in tests: an engine that contradicts itself; OpenVINO cannot make one.
     throw ModelError("the outputs hold " + std::to_string(head_.batch) + " images for an input of " +
                      shape.to_string());
   }
@@ -288,6 +289,7 @@ void GpuSession::finish(std::span<DetectionsBuffer> results) {
     device::PackedHeader header;
     std::memcpy(&header, packed, sizeof(header));
     if (header.count < 0 || header.count > layout_.capacity || header.capacity != layout_.capacity) {
+      // Not run in tests: memory that something else has overwritten.
       throw BackendError("the GPU returned a damaged result (" + std::to_string(header.count) + " detections of " +
                          std::to_string(header.capacity) + "); report this");
     }
