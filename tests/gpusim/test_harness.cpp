@@ -1,13 +1,15 @@
 // The emulation itself: does it do what a GPU does, and does it find what it is there to find?
 //
-// Compiled with the emulation's CUDA builtins. Faults end a process, so they happen in a child whose words are read.
+// Compiled with the emulation's CUDA builtins. Faults end a process, so each has one of its own, whose words are read.
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -91,8 +93,8 @@ void shuffle_from_outside(int*) {
 
 [[maybe_unused]] void shared_overflow(int* out) {
   __shared__ int values[32];
-  int* const place = values + threadIdx.x;  // a pointer, or UndefinedBehaviorSanitizer is the first to see it
-  place[out[0]] = 1;                        // out[0] is 1
+  int* volatile place = values;                            // or UndefinedBehaviorSanitizer is the first to see it
+  place[threadIdx.x + static_cast<unsigned>(out[0])] = 1;  // out[0] is 1
   __syncthreads();
   out[threadIdx.x] = values[threadIdx.x];
 }
@@ -102,25 +104,67 @@ void shuffle_from_outside(int*) {
 
 namespace {
 
-/// What `action` writes to the error stream in a process of its own, and whether that ended well.
+std::vector<int> reversed(emulation::Schedule schedule, bool with_barrier) {
+  std::vector<int> out(64);
+  const LaunchShape shape{dim3(1), dim3(64)};
+  emulation::set_schedule(schedule);
+  const cudaError_t status = with_barrier ? launch<harness::reverse_through_shared<true>>(shape, nullptr, out.data())
+                                          : launch<harness::reverse_through_shared<false>>(shape, nullptr, out.data());
+  CHECK(status == cudaSuccess);
+  return out;
+}
+
+template <auto kKernel>
+void run(unsigned blocks, unsigned threads) {
+  std::vector<int> memory(64, 1);
+  static_cast<void>(launch<kKernel>(LaunchShape{dim3(blocks), dim3(threads)}, nullptr, memory.data()));
+}
+
+/// What may end the process, by name.
+const std::map<std::string, std::function<void()>>& faults() {
+  static const std::map<std::string, std::function<void()>> all{
+      {"none", [] { reversed(emulation::Schedule::kForward, true); }},
+      {"race", [] { reversed(emulation::Schedule::kForward, false); }},
+      {"half a barrier", [] { run<harness::half_a_barrier>(1, 32); }},
+      {"barrier after return", [] { run<harness::barrier_after_return>(1, 32); }},
+      {"mask without the caller", [] { run<harness::mask_without_the_caller>(1, 32); }},
+      {"different masks", [] { run<harness::different_masks>(1, 32); }},
+      {"different operations", [] { run<harness::different_operations>(1, 32); }},
+      {"mask of returned lanes", [] { run<harness::mask_of_returned_lanes>(1, 32); }},
+      {"mask beyond the block", [] { run<harness::mask_beyond_the_block>(1, 20); }},
+      {"shuffle from outside", [] { run<harness::shuffle_from_outside>(1, 32); }},
+      {"too many threads", [] { run<harness::half_a_barrier>(1, 1025); }},
+      {"no blocks", [] { run<harness::half_a_barrier>(0, 32); }},
+      {"shared overflow", [] { run<harness::shared_overflow>(1, 32); }},
+      {"global overflow", [] { run<harness::global_overflow>(2, 64); }},
+  };
+  return all;
+}
+
+constexpr const char* kFaultVariable = "HARNESS_FAULT";
+
+/// What a fault makes a process write to its error stream, and whether that ended well.
 struct Ending {
   std::string words;
   bool good = false;
 };
 
-Ending in_a_child(const std::function<void()>& action) {
+/// Runs a fault in this program, started anew: ThreadSanitizer does not follow fibers through a fork.
+Ending ending_of(const std::string& fault) {
+  REQUIRE(faults().count(fault) == 1);
   int ends[2] = {};
   REQUIRE(pipe(ends) == 0);
   std::fflush(nullptr);
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    std::signal(SIGABRT, SIG_DFL);  // doctest would tell of it on the standard output
+    dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
     dup2(ends[1], STDERR_FILENO);
     close(ends[0]);
     close(ends[1]);
-    action();
-    std::exit(0);
+    setenv(kFaultVariable, fault.c_str(), 1);
+    execl("/proc/self/exe", "gpusim_harness", "--no-skip", "--test-case=a fault", nullptr);
+    _exit(EXIT_FAILURE);
   }
   close(ends[1]);
   Ending ending;
@@ -135,28 +179,11 @@ Ending in_a_child(const std::function<void()>& action) {
   return ending;
 }
 
-template <auto kKernel>
-Ending ending_of(unsigned blocks, unsigned threads) {
-  return in_a_child([&] {
-    std::vector<int> memory(64, 1);
-    static_cast<void>(launch<kKernel>(LaunchShape{dim3(blocks), dim3(threads)}, nullptr, memory.data()));
-  });
-}
-
-void check_refused(const Ending& ending, const char* reason) {
-  INFO(ending.words);
+void check_refused(const std::string& fault, const char* reason) {
+  const Ending ending = ending_of(fault);
+  INFO(fault, ": ", ending.words);
   CHECK_FALSE(ending.good);
   CHECK(ending.words.find(reason) != std::string::npos);
-}
-
-std::vector<int> reversed(emulation::Schedule schedule, bool with_barrier) {
-  std::vector<int> out(64);
-  const LaunchShape shape{dim3(1), dim3(64)};
-  emulation::set_schedule(schedule);
-  const cudaError_t status = with_barrier ? launch<harness::reverse_through_shared<true>>(shape, nullptr, out.data())
-                                          : launch<harness::reverse_through_shared<false>>(shape, nullptr, out.data());
-  CHECK(status == cudaSuccess);
-  return out;
 }
 
 #if defined(__SANITIZE_THREAD__)
@@ -221,13 +248,12 @@ TEST_CASE("a missing barrier shows in the schedules, and in the race detector") 
        {emulation::Schedule::kForward, emulation::Schedule::kReverse, emulation::Schedule::kRandom}) {
     CHECK(reversed(schedule, true) == right);
   }
-  const Ending with = in_a_child([] { reversed(emulation::Schedule::kForward, true); });
+  const Ending with = ending_of("none");
   CHECK(with.words == "");
   CHECK(with.good);
   if (kFindsRaces) {
-    const Ending without = in_a_child([] { reversed(emulation::Schedule::kForward, false); });
-    check_refused(without, "ThreadSanitizer: data race");
-    CHECK(without.words.find("reverse_through_shared<false>") != std::string::npos);
+    check_refused("race", "ThreadSanitizer: data race");
+    CHECK(ending_of("race").words.find("reverse_through_shared<false>") != std::string::npos);
   } else {
     CHECK(reversed(emulation::Schedule::kForward, false) != right);
     CHECK(reversed(emulation::Schedule::kReverse, false) != right);
@@ -235,22 +261,27 @@ TEST_CASE("a missing barrier shows in the schedules, and in the race detector") 
 }
 
 TEST_CASE("what a GPU leaves undefined ends the process and is named") {
-  emulation::set_schedule(emulation::Schedule::kForward);
-  check_refused(ending_of<harness::half_a_barrier>(1, 32), "a thread returned while others wait at __syncthreads");
-  check_refused(ending_of<harness::barrier_after_return>(1, 32), "a thread returned while others wait");
-  check_refused(ending_of<harness::mask_without_the_caller>(1, 32), "whose mask leaves it out");
-  check_refused(ending_of<harness::different_masks>(1, 32), "that others wait for at a warp operation");
-  check_refused(ending_of<harness::different_operations>(1, 32), "deadlock");
-  check_refused(ending_of<harness::mask_of_returned_lanes>(1, 32), "that others wait for at a warp operation");
-  check_refused(ending_of<harness::mask_beyond_the_block>(1, 20), "lanes that the block does not have");
-  check_refused(ending_of<harness::shuffle_from_outside>(1, 32), "a lane outside its mask");
-  check_refused(ending_of<harness::half_a_barrier>(1, 1025), "a GPU refuses this launch");
-  check_refused(ending_of<harness::half_a_barrier>(0, 32), "a GPU refuses this launch");
+  check_refused("half a barrier", "a thread returned while others wait at __syncthreads");
+  check_refused("barrier after return", "a thread returned while others wait");
+  check_refused("mask without the caller", "whose mask leaves it out");
+  check_refused("different masks", "that others wait for at a warp operation");
+  check_refused("different operations", "deadlock");
+  check_refused("mask of returned lanes", "that others wait for at a warp operation");
+  check_refused("mask beyond the block", "lanes that the block does not have");
+  check_refused("shuffle from outside", "a lane outside its mask");
+  check_refused("too many threads", "a GPU refuses this launch");
+  check_refused("no blocks", "a GPU refuses this launch");
+}
+
+TEST_CASE("a fault" * doctest::skip()) {  // run by ending_of alone
+  const char* const name = std::getenv(kFaultVariable);
+  REQUIRE(name != nullptr);
+  faults().at(name)();
 }
 
 TEST_CASE("reads and writes out of bounds are found" * doctest::skip(!kFindsOverflows)) {
-  check_refused(ending_of<harness::shared_overflow>(1, 32), "AddressSanitizer: global-buffer-overflow");
-  check_refused(ending_of<harness::global_overflow>(2, 64), "AddressSanitizer: heap-buffer-overflow");
+  check_refused("shared overflow", "AddressSanitizer: global-buffer-overflow");
+  check_refused("global overflow", "AddressSanitizer: heap-buffer-overflow");
 }
 
 TEST_CASE("a kernel is found by its name") {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <vector>
 
 #include "device.hpp"
@@ -91,10 +92,64 @@ Size random_source(Random& random, Size target) {
   }
 }
 
-std::size_t check_batch(int seed) {
+/// What the kernel gets beside the images.
+struct Batch {
+  Size target{};
+  ops::Preprocess preprocess{};
+  TensorType type = TensorType::kFloat32;
+};
+
+std::uint32_t bits(float value) { return std::bit_cast<std::uint32_t>(value); }
+
+/// Compares the kernel's whole tensor with the CPU's, in every schedule. A null picture is a place that is not used.
+void compare(const Batch& batch, const std::vector<const Picture*>& pictures) {
+  const ops::Preprocess& preprocess = batch.preprocess;
+  const auto plane = static_cast<std::size_t>(batch.target.height) * static_cast<std::size_t>(batch.target.width);
+  const std::size_t volume = 3 * plane;
+  std::vector<ops::cuda::LetterboxImage> images;
+  std::vector<float> expected(volume * pictures.size());
+  for (std::size_t i = 0; i < pictures.size(); ++i) {
+    float* const values = expected.data() + i * volume;
+    if (pictures[i] == nullptr) {
+      images.emplace_back();
+      for (std::size_t p = 0; p < 3; ++p) {
+        const float pad = static_cast<float>(preprocess.pad_value) / preprocess.divisor;
+        std::fill_n(values + p * plane, plane, (pad - preprocess.mean[p]) / preprocess.std[p]);
+      }
+      continue;
+    }
+    const auto described = ops::cuda::describe_letterbox(pictures[i]->device(), preprocess, batch.target);
+    images.push_back(described.image);
+    const ops::LetterboxMeta meta =
+        ops::Letterbox().run(pictures[i]->view(), pictures[i]->order(), preprocess, batch.target, values);
+    CHECK(described.meta == meta);
+  }
+  const DeviceMemory device_images = to_device(images);
+  const std::size_t value_bytes = batch.type == TensorType::kFloat16 ? sizeof(__half) : sizeof(float);
+  for (int schedule = 0; schedule < schedules(); ++schedule) {
+    use_schedule(schedule);
+    const DeviceMemory tensor(expected.size() * value_bytes);
+    const auto target = ops::cuda::letterbox_target(tensor.get(), batch.type, static_cast<std::int32_t>(images.size()),
+                                                    batch.target, preprocess);
+    REQUIRE(ops::cuda::launch_letterbox(device_images.as<ops::cuda::LetterboxImage>(), target, nullptr) == cudaSuccess);
+    REQUIRE(finish());
+    std::size_t differing = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const bool equal = batch.type == TensorType::kFloat16 ? __half_as_ushort(tensor.as<__half>()[i]) ==
+                                                                  __half_as_ushort(__float2half_rn(expected[i]))
+                                                            : bits(tensor.as<float>()[i]) == bits(expected[i]);
+      differing += equal ? 0 : 1;
+    }
+    CHECK(differing == 0);
+  }
+}
+
+/// Returns how many pictures there were.
+std::size_t check_random_batch(int seed) {
   Random random(static_cast<unsigned>(seed));
-  const Size target{random.between(1, 40), random.chance(70) ? 4 * random.between(1, 45) : random.between(1, 170)};
-  ops::Preprocess preprocess;
+  Batch batch;
+  batch.target = {random.between(1, 40), random.chance(70) ? 4 * random.between(1, 45) : random.between(1, 170)};
+  ops::Preprocess& preprocess = batch.preprocess;
   preprocess.mode =
       random.one_of({ops::ResizeMode::kLetterbox, ops::ResizeMode::kLetterboxTopLeft, ops::ResizeMode::kStretch});
   preprocess.interpolation = random.one_of({ops::Interpolation::kLinear, ops::Interpolation::kArea});
@@ -104,54 +159,22 @@ std::size_t check_batch(int seed) {
     preprocess.mean = {0.485F, 0.456F, 0.406F};
     preprocess.std = {0.229F, 0.224F, 0.225F};
   }
-  const TensorType type = random.one_of({TensorType::kFloat32, TensorType::kFloat16});
-  const int batch = random.between(1, 3);
-
-  const auto volume = static_cast<std::size_t>(3 * target.height * target.width);
-  std::vector<Picture> pictures;
-  std::vector<ops::cuda::LetterboxImage> images;
-  std::vector<std::vector<float>> expected;
-  for (int i = 0; i < batch; ++i) {
-    expected.emplace_back(volume);
-    const auto format = static_cast<PixelFormat>(random.between(0, 5));
-    Size source = random_source(random, target);
-    if (format == PixelFormat::kNv12) source = {(source.height + 1) / 2 * 2, (source.width + 1) / 2 * 2};
-    if (i > 0 && random.chance(10)) {  // a place in the batch that is not used
-      images.emplace_back();
-      for (std::size_t plane = 0; plane < 3; ++plane) {
-        const float pad = (static_cast<float>(preprocess.pad_value) / preprocess.divisor - preprocess.mean[plane]) /
-                          preprocess.std[plane];
-        std::fill_n(expected.back().begin() + static_cast<std::ptrdiff_t>(plane * volume / 3), volume / 3, pad);
-      }
+  batch.type = random.one_of({TensorType::kFloat32, TensorType::kFloat16});
+  std::vector<std::unique_ptr<Picture>> pictures;
+  std::vector<const Picture*> places;
+  const int images = random.between(1, 3);
+  for (int i = 0; i < images; ++i) {
+    if (i > 0 && random.chance(10)) {
+      places.push_back(nullptr);
       continue;
     }
-    pictures.emplace_back(random, source, format);
-    const Picture& picture = pictures.back();
-    const auto described = ops::cuda::describe_letterbox(picture.device(), preprocess, target);
-    images.push_back(described.image);
-    const ops::LetterboxMeta meta =
-        ops::Letterbox().run(picture.view(), picture.order(), preprocess, target, expected.back().data());
-    CHECK(described.meta == meta);
+    const auto format = static_cast<PixelFormat>(random.between(0, 5));
+    Size source = random_source(random, batch.target);
+    if (format == PixelFormat::kNv12) source = {(source.height + 1) / 2 * 2, (source.width + 1) / 2 * 2};
+    pictures.push_back(std::make_unique<Picture>(random, source, format));
+    places.push_back(pictures.back().get());
   }
-
-  const DeviceMemory device_images = to_device(images);
-  for (int schedule = 0; schedule < schedules(); ++schedule) {
-    use_schedule(schedule);
-    const std::size_t value_bytes = type == TensorType::kFloat16 ? 2 : 4;
-    const DeviceMemory tensor(static_cast<std::size_t>(batch) * volume * value_bytes);
-    const auto to = ops::cuda::letterbox_target(tensor.get(), type, batch, target, preprocess);
-    REQUIRE(ops::cuda::launch_letterbox(device_images.as<ops::cuda::LetterboxImage>(), to, nullptr) == cudaSuccess);
-    REQUIRE(finish());
-    std::size_t differing = 0;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(batch) * volume; ++i) {
-      const float value = expected[i / volume][i % volume];
-      differing +=
-          type == TensorType::kFloat16
-              ? (__half_as_ushort(tensor.as<__half>()[i]) != __half_as_ushort(__float2half_rn(value)) ? 1 : 0)
-              : (std::bit_cast<std::uint32_t>(tensor.as<float>()[i]) != std::bit_cast<std::uint32_t>(value) ? 1 : 0);
-    }
-    CHECK(differing == 0);
-  }
+  compare(batch, places);
   return pictures.size();
 }
 
@@ -167,9 +190,21 @@ TEST_CASE("values equal the CPU's bit for bit: formats, modes, interpolations, e
   std::size_t pictures = 0;
   for (int seed = 0; seed < kCases; ++seed) {
     CAPTURE(seed);
-    pictures += check_batch(seed);
+    pictures += check_random_batch(seed);
   }
   CHECK(pictures > static_cast<std::size_t>(kCases));
+}
+
+TEST_CASE("frames of cameras at the size of a network (large)") {
+  Random random(1);
+  const Picture hd(random, {720, 1280}, PixelFormat::kBgr);
+  const Picture full_hd(random, {1080, 1920}, PixelFormat::kNv12);
+  const Picture small(random, {375, 500}, PixelFormat::kRgba);
+  for (const auto interpolation : {ops::Interpolation::kLinear, ops::Interpolation::kArea}) {
+    Batch batch{.target = {640, 640}};
+    batch.preprocess.interpolation = interpolation;
+    compare(batch, {&hd, &full_hd, &small});
+  }
 }
 
 TEST_CASE("NV12 is converted as OpenCV does it") {

@@ -7,8 +7,10 @@
 //
 // No two keys are equal (candidate_formulas.hpp), so the order of arrival leaves no trace in what comes out.
 //
-// Bytes moved: scan reads every score once (where there is an objectness, the classes of the anchors that pass alone),
-// which is the floor; rank reads each image's keys once per 256 of them, from the cache, and the boxes of candidates.
+// Bytes moved, [84, 8400] float32 with 300 candidates: scan reads every score once, 2.69 MB, in full lines (where there
+// is an objectness, that and the classes of the anchors that pass alone); it writes 2.4 KB of keys, rank reads those
+// twice and the four values of each box, a sector of 32 bytes each, and writes 28 bytes a candidate: together 1.02
+// times the scores.
 #include <cuda_fp16.h>
 
 #include "ops/decode_formulas.hpp"

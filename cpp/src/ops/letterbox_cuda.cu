@@ -4,8 +4,9 @@
 // and stores each plane's four values at once. The taps of a tile's columns and rows are computed once per tile, in
 // shared memory: they need doubles, which most GPUs compute slowly.
 //
-// Bytes moved: every destination value is written once and never read; of the source, the pixels under the taps are
-// read, through the cache that a tile's rows share. Floor: those two; the descriptor adds about 100 bytes.
+// Bytes moved, 1920x1080 BGR to 640x640 float32: 4.92 MB written, each value once, in 16-byte stores; read, the 360
+// rows under the taps, 2.07 MB, of which the sectors at the edges of tiles are read by two blocks (4 edges of at most
+// 64 bytes in a row of 5760: 1.04 times); together 1.01 times the floor. The descriptors add some hundred bytes.
 #include <cuda_fp16.h>
 
 #include "ops/letterbox_formulas.hpp"
@@ -68,6 +69,15 @@ __device__ PackedPixels packed_pixels(const DeviceImage& image) {
   return {image.pixels, image.pitch, step, grey || red_first ? 0 : 2, grey ? 0 : 1, grey ? 0 : (red_first ? 2 : 0)};
 }
 
+/// A pixel without weight need not be read: every second one where the factor is an odd number.
+__device__ Taps weighted(Taps taps, float fraction) {
+  taps.first_weight = static_cast<int>(linear_weight(1.0F - fraction));
+  taps.second_weight = static_cast<int>(linear_weight(fraction));
+  if (taps.second_weight == 0) taps.second = taps.first;
+  if (taps.first_weight == 0) taps.first = taps.second;
+  return taps;
+}
+
 __device__ int clamp_index(int index, int count) { return index < 0 ? 0 : (index < count ? index : count - 1); }
 
 /// Taps of destination column `d` of the resized image.
@@ -83,9 +93,7 @@ __device__ Taps column_taps(const LetterboxImage& image, int d) {
   tap = horizontal_tap(tap, source);
   taps.first = tap.first;
   taps.second = clamp_index(tap.first + 1, source);  // without weight where it is clamped
-  taps.first_weight = static_cast<int>(linear_weight(1.0F - tap.fraction));
-  taps.second_weight = static_cast<int>(linear_weight(tap.fraction));
-  return taps;
+  return weighted(taps, tap.fraction);
 }
 
 /// Taps of destination row `d`: the weights are not clamped, the indices are.
@@ -101,9 +109,7 @@ __device__ Taps row_taps(const LetterboxImage& image, int d) {
       linear ? linear_tap(d, image.scale_y) : area_enlarge_tap(d, image.scale_y, image.inverse_scale_y);
   taps.first = clamp_index(tap.first, source);
   taps.second = clamp_index(tap.first + 1, source);
-  taps.first_weight = static_cast<int>(linear_weight(1.0F - tap.fraction));
-  taps.second_weight = static_cast<int>(linear_weight(tap.fraction));
-  return taps;
+  return weighted(taps, tap.fraction);
 }
 
 template <typename Pixels>

@@ -24,7 +24,7 @@ constexpr const char* kStateNames[kStates] = {"not started", "ready", "at a barr
 struct Thread {
   uint3 index{};
   State state = State::kNew;
-  Fiber* fiber = nullptr;
+  Fiber* fiber = nullptr;  ///< its own: a shared one would hide races from the race detector
   // At a warp operation:
   WarpOperation operation = WarpOperation::kSync;
   unsigned mask = 0;
@@ -33,7 +33,7 @@ struct Thread {
   std::uint64_t result = 0;
 };
 
-/// The one block that runs, and the fibers that are kept from block to block.
+/// The one block that runs; fibers are kept from block to block.
 struct Machine {
   uint3 block{};
   dim3 extent{1, 1, 1};
@@ -50,8 +50,6 @@ struct Machine {
 
   Fiber starter;
   Fiber* running = nullptr;
-  Fiber* idle[kMaxThreads];
-  unsigned idle_count = 0;
 
   Schedule schedule = Schedule::kForward;
   unsigned seed = 1;
@@ -78,10 +76,6 @@ void go_to(Fiber* fiber) {
   switch_fiber(*from, *fiber);
 }
 
-void fiber_main();
-
-Fiber* take_fiber() { return machine.idle_count > 0 ? machine.idle[--machine.idle_count] : create_fiber(fiber_main); }
-
 /// The next thread of the schedule that can run.
 bool find_runnable(unsigned& found) {
   for (unsigned step = 1; step <= machine.count; ++step) {
@@ -100,14 +94,11 @@ void run_next(const char* deadlock) {
   unsigned next = 0;
   if (!find_runnable(next)) fail(deadlock);
   machine.current = next;
-  Thread& thread = machine.threads[next];
-  go_to(thread.state == State::kNew ? take_fiber() : thread.fiber);
+  go_to(machine.threads[next].fiber);
 }
 
 /// The calling thread waits for others.
 void wait() {
-  const unsigned self = machine.current;
-  machine.threads[self].fiber = machine.running;
   run_next("deadlock: a __syncthreads that not all threads reach, or a warp mask with lanes that never come");
 }
 
@@ -161,7 +152,7 @@ void thread_returned() {
   }
 }
 
-/// What every fiber does: one thread of a block after the other, for ever.
+/// What every fiber does: the same thread of one block after the other, for ever.
 void fiber_main() {
   enter_fiber();
   for (;;) {
@@ -170,7 +161,6 @@ void fiber_main() {
     machine.body(machine.context);
     release(&machine.end_tag);
     thread_returned();
-    machine.idle[machine.idle_count++] = machine.running;
     if (machine.alive == 0) {
       go_to(&machine.starter);
     } else {
@@ -211,7 +201,7 @@ void run_block() {
   machine.position = 0;
   machine.current = machine.order[0];
   release(&machine.launch_tag);  // blocks come one after the other, the threads of a block do not
-  go_to(take_fiber());
+  go_to(machine.threads[machine.current].fiber);
   acquire(&machine.end_tag);
 }
 
@@ -233,6 +223,10 @@ void run_grid(const GridShape& shape, void (*body)(const void* context), const v
   machine.context = context;
   machine.running = &machine.starter;
   adopt_thread(machine.starter);
+  // All before the first begins: the race detector orders what a thread did before what those do that it creates.
+  for (unsigned i = 0; i < machine.count; ++i) {
+    if (machine.threads[i].fiber == nullptr) machine.threads[i].fiber = create_fiber(fiber_main);
+  }
   const bool reverse = machine.schedule == Schedule::kReverse;
   for (unsigned i = 0; i < machine.count; ++i) machine.order[i] = reverse ? machine.count - 1 - i : i;
   const std::size_t blocks = std::size_t{shape.grid.x} * shape.grid.y * shape.grid.z;

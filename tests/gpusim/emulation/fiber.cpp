@@ -51,6 +51,22 @@ constexpr std::size_t kStackBytes = std::size_t{256} << 10U;
 constexpr std::size_t kGuardBytes = 4096;
 constexpr std::size_t kSavedRegisters = 6;
 
+#if defined(SWIFTDET_EMULATION_ASAN)
+struct Stack {
+  void* lowest = nullptr;
+  std::size_t bytes = 0;
+};
+
+Stack stack_of_this_thread() {
+  Stack stack;
+  pthread_attr_t attributes;
+  pthread_getattr_np(pthread_self(), &attributes);
+  pthread_attr_getstack(&attributes, &stack.lowest, &stack.bytes);
+  pthread_attr_destroy(&attributes);
+  return stack;
+}
+#endif
+
 }  // namespace
 
 Fiber* create_fiber(void (*entry)()) {
@@ -61,6 +77,7 @@ Fiber* create_fiber(void (*entry)()) {
     std::abort();
   }
   fiber->stack = stack;
+  fiber->stack_bytes = kStackBytes;
   // As if `entry` had been called with an aligned stack, and had been switched away from at once.
   auto* top = reinterpret_cast<std::uintptr_t*>(static_cast<unsigned char*>(stack) + kStackBytes) - 2;
   *top = reinterpret_cast<std::uintptr_t>(entry);
@@ -74,6 +91,11 @@ Fiber* create_fiber(void (*entry)()) {
 }
 
 void adopt_thread([[maybe_unused]] Fiber& fiber) {
+#if defined(SWIFTDET_EMULATION_ASAN)
+  thread_local const Stack stack = stack_of_this_thread();  // reads /proc: once, not for every grid
+  fiber.stack = stack.lowest;
+  fiber.stack_bytes = stack.bytes;
+#endif
 #if defined(SWIFTDET_EMULATION_TSAN)
   fiber.race_detector = __tsan_get_current_fiber();
 #endif
@@ -82,17 +104,7 @@ void adopt_thread([[maybe_unused]] Fiber& fiber) {
 void switch_fiber(Fiber& from, Fiber& to) {
   if (&from == &to) return;
 #if defined(SWIFTDET_EMULATION_ASAN)
-  const void* bottom = to.stack;
-  std::size_t size = kStackBytes;
-  if (bottom == nullptr) {
-    pthread_attr_t attributes;
-    void* stack = nullptr;
-    pthread_getattr_np(pthread_self(), &attributes);
-    pthread_attr_getstack(&attributes, &stack, &size);
-    pthread_attr_destroy(&attributes);
-    bottom = stack;
-  }
-  __sanitizer_start_switch_fiber(&from.fake_stack, bottom, size);
+  __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.stack_bytes);
 #endif
 #if defined(SWIFTDET_EMULATION_TSAN)
   __tsan_switch_to_fiber(to.race_detector, __tsan_switch_to_fiber_no_sync);

@@ -8,7 +8,8 @@ namespace emulation {
 /// The sanitizers' view of a fiber is built in where SWIFTDET_EMULATION_ASAN or SWIFTDET_EMULATION_TSAN is defined.
 struct Fiber {
   void* stack_pointer = nullptr;
-  void* stack = nullptr;  ///< lowest address; null for the thread that started everything
+  void* stack = nullptr;  ///< lowest address
+  std::size_t stack_bytes = 0;
   void* fake_stack = nullptr;
   void* race_detector = nullptr;
 };

@@ -22,7 +22,7 @@ struct PackedHeader {
 struct PackedLayout {
   std::int32_t capacity = 0;  ///< the most detections of an image
 
-  [[nodiscard]] constexpr std::size_t xyxy_offset() const noexcept { return sizeof(PackedHeader); }
+  [[nodiscard]] static constexpr std::size_t xyxy_offset() noexcept { return sizeof(PackedHeader); }
   [[nodiscard]] constexpr std::size_t conf_offset() const noexcept {
     return xyxy_offset() + 4 * sizeof(float) * static_cast<std::size_t>(capacity);
   }
