@@ -7,13 +7,14 @@ Example:
     >>> result.xyxy, result.conf, result.cls  # doctest: +SKIP
 """
 
-from swiftdet import checkpoints, ops, zoo
+from swiftdet import checkpoints, demo, ops, zoo
 from swiftdet._core import __version__, build_config
 from swiftdet.detector import Detector
 from swiftdet.errors import (
     BackendError,
     BackendUnavailable,
     CudaError,
+    DatasetError,
     DetectorClosed,
     ImageError,
     InvalidArgument,
@@ -22,6 +23,7 @@ from swiftdet.errors import (
     OutOfMemory,
     SwiftdetError,
 )
+from swiftdet.evaluation import EvalReport, evaluate
 from swiftdet.results import Boxes, Detections
 from swiftdet.spec import Head, ModelSpec, Preprocess
 
@@ -30,9 +32,11 @@ __all__ = [
     "BackendUnavailable",
     "Boxes",
     "CudaError",
+    "DatasetError",
     "Detections",
     "Detector",
     "DetectorClosed",
+    "EvalReport",
     "Head",
     "ImageError",
     "InvalidArgument",
@@ -45,6 +49,8 @@ __all__ = [
     "__version__",
     "build_config",
     "checkpoints",
+    "demo",
+    "evaluate",
     "ops",
     "zoo",
 ]

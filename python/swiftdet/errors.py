@@ -23,6 +23,10 @@ class ImageError(SwiftdetError, ValueError):
     """An image is missing, truncated, too large, or not an image."""
 
 
+class DatasetError(SwiftdetError, ValueError):
+    """Annotations or images of a data set are missing, damaged, or contradict each other or the detector."""
+
+
 class ModelError(SwiftdetError):
     """A model file is unreadable, not a supported detector, or contradicts its description."""
 

@@ -159,3 +159,32 @@ def test_the_catalogue_ends_with_the_demos(folder):
     assert all(any(line.startswith(name) for line in done.stdout.splitlines()) for name in zoo.demo_names())
     document = json.loads(run(folder, "models", "--json").stdout)
     assert [variant["name"] for variant in document["demos"]] == zoo.demo_names()
+
+
+def test_val_on_the_bundled_sample(folder, tmp_path):
+    done = run(folder, "val", "--model", "demo-yolov7", "--json", "--save-dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["scores"]["AP"] > 0.6
+    assert document["images"] == 100
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "predictions.json"}
+    done = run(folder, "val", "--model", "demo-yolov7")
+    assert done.stdout.startswith(
+        f"demo-yolov7: AP {100 * document['scores']['AP']:.1f} on 100 images with 479 objects"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--model", "model.onnx"], 2, "expected a folder and its annotations; only the demos bring a sample"),
+        (["--model", "demo-yolov7", "--images", "."], 2, "expected a folder and its annotations"),
+        (["--model", "demo-yolov7", "--weights", "synthetic"], 1, "made up"),
+        (["--model", "demo-yolov7", "--protocol", "coco"], 2, "expected auto, yolov7-fixed"),
+    ],
+)
+def test_val_refuses(folder, arguments, code, words):
+    done = run(folder, "val", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1

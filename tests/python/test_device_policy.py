@@ -180,6 +180,7 @@ class FakeCuda(types.ModuleType):
                 return [cuda.answer] * len(images)
 
         self.TensorRTRuntime, self.Detector = TensorRTRuntime, Detector
+        self.CudaImage = tuple
 
     def versions(self):
         return (13000, 13000)

@@ -221,11 +221,14 @@ def test_a_trusted_engine_is_recognised_by_its_ports(tmp_path):
 # --- the cache ------------------------------------------------------------------------------------------------------
 
 
-def test_an_engine_is_built_once(tmp_path):
+def test_an_engine_is_built_once(tmp_path, caplog):
+    caplog.set_level("INFO", logger="swiftdet.cache")
     cache = EngineCache(tmp_path)
     assert cache.get_or_build(KEY, build).data == PLAN
+    assert caplog.text.count("building an engine for NVIDIA T4") == 1
     again = EngineCache(tmp_path).get_or_build(KEY, never)
     assert (again.data, again.manifest) == (PLAN, manifest())
+    assert caplog.text.count("building an engine for NVIDIA T4") == 1
     assert [entry.digest for entry in cache.entries()] == [KEY.digest()]
 
 

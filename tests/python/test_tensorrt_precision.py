@@ -36,7 +36,6 @@ def run(model: bytes, images: np.ndarray) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", ["yolov7-tiny", "damo-yolo-ns"])
 def test_weights_become_half_and_the_decoding_stays_single(name):
-    pytest.importorskip("onnxconverter_common")
     single = foreign(name)
     content = single.SerializeToString()
     half = to_half(content)
@@ -67,7 +66,6 @@ def test_what_is_half_already_stays_as_it_is():
 
 
 def test_the_description_survives():
-    pytest.importorskip("onnxconverter_common")
     model = zoo.build("damo-yolo-ns", imgsz=SIDE)
     before = {entry.key: entry.value for entry in model.metadata_props}
     after = onnx.load_model_from_string(to_half(model.SerializeToString())).metadata_props
@@ -112,7 +110,6 @@ def test_kernels_in_constant_nodes_count_too():
 
 
 def test_a_constant_that_both_halves_read_keeps_both_types():
-    pytest.importorskip("onnxconverter_common")
     node = helper.make_node
     model = graph_of(
         node("Add", ["images", "k"], ["a"]),

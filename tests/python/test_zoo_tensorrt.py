@@ -66,7 +66,6 @@ def test_decoded_heads_of_any_size_build(build, name, precision):
 
 @pytest.mark.parametrize("name", ["yolov7-tiny", "damo-yolo-ns"])
 def test_a_graph_that_was_converted_builds(build, name):
-    pytest.importorskip("onnxconverter_common")
     single = zoo.build(name, head="decoded", imgsz=320)
     del single.metadata_props[:]
     assert build(to_half(single.SerializeToString()), "SM75", "fp16")["bytes"] > 0

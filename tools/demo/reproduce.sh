@@ -17,7 +17,7 @@ python=$work/venv/bin/python
 "$python" tools/demo/make_dataset.py "$work/data"
 for model in demo-yolov7 demo-damo-yolo; do
   "$python" tools/demo/train.py "$work/data" "$model" -o "$out/$model.safetensors"
-  "$python" tools/demo/evaluate.py "$work/data" "$model" --weights "$out/$model.safetensors" --json "$work/$model.json"
+  "$work/venv/bin/swiftdet" val --model "$model" --weights "$out/$model.safetensors" \
+    --images "$work/data/val" --annotations "$work/data/val.json"
 done
 "$python" tools/demo/make_samples.py "$work/data" "$out"
-cat "$work"/demo-*.json

@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | export | build | models | doctor | cache`."""
+"""The command line: `swiftdet predict | val | export | build | models | doctor | cache`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from swiftdet.cli.doctor import doctor as _doctor
 from swiftdet.cli.export import export as _export
 from swiftdet.cli.models import models as _models
 from swiftdet.cli.predict import predict as _predict
+from swiftdet.cli.val import val as _val
 
 __all__ = ["main"]
 
@@ -36,6 +37,7 @@ _app = typer.Typer(
 )
 _VERBS: dict[str, Callable[..., None]] = {
     "predict": _predict,
+    "val": _val,
     "export": _export,
     "build": _build,
     "models": _models,

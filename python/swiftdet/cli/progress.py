@@ -27,10 +27,10 @@ class ProgressLine:
         self._progress = progress
         self._task = progress.add_task("", total=total) if progress else None
 
-    def advance(self) -> None:
-        """One item is done."""
+    def advance(self, count: int = 1) -> None:
+        """So many more items are done."""
         if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task)
+            self._progress.advance(self._task, count)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

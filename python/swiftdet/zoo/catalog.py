@@ -115,14 +115,14 @@ def _damo(ap: float, *, teacher: str = "", protocol: str = _DAMO_PROTOCOL) -> Pu
     )
 
 
-def _demo(ap: float, ap50: float, ap75: float) -> PublishedAP:
+def _demo(ap: float, ap50: float, ap75: float, *, protocol: str) -> PublishedAP:
     return PublishedAP(
         split="demo-val",
         ap=ap,
         ap50=ap50,
         ap75=ap75,
-        protocol="conf 0.001, NMS IoU 0.65, 300 boxes, multi-label, 256x256",
-        source="tools/demo/evaluate.py, by pycocotools",
+        protocol=protocol,
+        source="swiftdet val (docs/demo_models.md)",
         note="600 drawn scenes of eight classes; does not compare with COCO",
     )
 
@@ -338,7 +338,7 @@ DEMOS: tuple[VariantInfo, ...] = (
         gflops=0.51,
         published_params_m=None,
         published_gflops=None,
-        accuracy=(_demo(65.7, 95.1, 77.8),),
+        accuracy=(_demo(65.7, 95.1, 77.8, protocol="yolov7-fixed"),),
         note=_DEMO_NOTE,
     ),
     VariantInfo(
@@ -350,7 +350,7 @@ DEMOS: tuple[VariantInfo, ...] = (
         gflops=0.5,
         published_params_m=None,
         published_gflops=None,
-        accuracy=(_demo(67.5, 91.7, 78.9),),
+        accuracy=(_demo(67.6, 91.5, 79.4, protocol="damo-yolo"),),
         note=_DEMO_NOTE,
     ),
 )

@@ -13,19 +13,37 @@ from swiftdet.model import LoadedModel
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
-def plan_bytes(loaded: LoadedModel, *, batches: tuple[int, int, int] = (1, 1, 8), captures: bool = True) -> bytes:
-    """The "engine" of a model that was read: its batch open between the first and the last number."""
+def plan_bytes(
+    loaded: LoadedModel,
+    *,
+    batches: tuple[int, int, int] = (1, 1, 8),
+    captures: bool = True,
+    input_type: str = "f32",
+    output_type: str = "f32",
+    extra: tuple[str, ...] = (),
+) -> bytes:
+    """The "engine" of a model that was read: its batch open between the first and the last number.
+
+    Args:
+        loaded: the model.
+        batches: fewest, best and most images of a run.
+        captures: False for a network that spoils a graph's capture.
+        input_type: "f32", "f16", "i32" or "i64".
+        output_type: the same, of every output.
+        extra: more lines of the plan.
+    """
     signature = engines.inspect(loaded.model, loaded.weights, input_shape=loaded.input_shape)
     fixed = batches[0] == batches[2]
 
     def line(kind: str, name: str, shape: tuple[int, ...]) -> str:
         dims = (batches[0] if fixed else -1, *shape[1:])
-        return f"{kind} {name} f32 {len(dims)} {' '.join(map(str, dims))}"
+        return f"{kind} {name} {input_type if kind == 'input' else output_type} {len(dims)} {' '.join(map(str, dims))}"
 
     lines = ["gpusim-plan-1"]
     lines += [line("input", port.name, port.shape) for port in signature.inputs]
     lines += [line("output", port.name, port.shape) for port in signature.outputs]
     lines.append("profile " + " ".join(f"4 {' '.join(map(str, shape))}" for shape in shapes(loaded, batches)))
+    lines += extra
     if not captures:
         lines.append("uncapturable")
     lines.append(f"onnx {len(loaded.model)}")

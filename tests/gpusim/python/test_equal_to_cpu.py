@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import make_models
 import numpy as np
 import pytest
@@ -116,6 +118,19 @@ def test_every_kind_of_array(pair):
     for kind in kinds:
         for color in ("bgr", "rgb"):
             assert_same(gpu(kind, color=color), cpu(kind, color=color))
+
+
+@pytest.mark.parametrize("name", ["demo-yolov7", "demo-damo-yolo"])
+def test_the_bundled_demos(name, write_plan):
+    pictures = sorted((Path(swiftdet.__file__).parent / "demo/val").glob("*.jpg"))[:12]
+    with (
+        swiftdet.Detector(name, device="cpu") as cpu,
+        swiftdet.Detector(write_plan(load(name)), device="cuda") as gpu,
+    ):
+        expected = cpu(pictures)
+        assert sum(map(len, expected)) >= 12
+        for result, wanted in zip(gpu(pictures), expected, strict=True):
+            assert_same(result, wanted)
 
 
 def test_a_real_export(real_model, photographs, write_plan):

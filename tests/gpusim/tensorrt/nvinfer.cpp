@@ -183,17 +183,37 @@ class EngineBody final : public UnsupportedVCudaEngine {
   Engine* self_;
 };
 
+/// A tensor in device memory; the network computes in float32 whatever its ends are.
+struct End {
+  void* address = nullptr;
+  bool half = false;
+  std::size_t count = 0;
+  std::vector<float> values{};
+};
+
 /// What enqueueV3 leaves on the stream.
 struct Job {
   std::shared_ptr<Network> network;
-  const float* input = nullptr;
+  End input;
   std::vector<std::int64_t> shape;
-  std::map<std::string, float*> outputs;
+  std::map<std::string, End> outputs;
 
   static void run(void* user) {
     auto& job = *static_cast<Job*>(user);
     try {
-      job.network->run(job.input, job.shape, job.outputs);
+      const auto* const halves = static_cast<const _Float16*>(job.input.address);
+      if (job.input.half) job.input.values.assign(halves, halves + job.input.count);
+      std::map<std::string, float*> targets;
+      for (auto& [name, end] : job.outputs) {
+        end.values.resize(end.half ? end.count : 0);
+        targets[name] = end.half ? end.values.data() : static_cast<float*>(end.address);
+      }
+      job.network->run(job.input.half ? job.input.values.data() : static_cast<const float*>(job.input.address),
+                       job.shape, targets);
+      for (const auto& [name, end] : job.outputs) {
+        std::transform(end.values.begin(), end.values.end(), static_cast<_Float16*>(end.address),
+                       [](float value) { return static_cast<_Float16>(value); });
+      }
     } catch (const std::exception& e) {
       misuse(e.what());
     }
@@ -303,12 +323,11 @@ bool ContextBody::enqueueV3(cudaStream_t stream) noexcept {
     const auto address = addresses_.find(tensor.name);
     if (address == addresses_.end() || address->second == nullptr)
       return error("enqueueV3: no address for " + tensor.name);
-    if (tensor.type != "f32") return error("enqueueV3: the stand-in computes float32 tensors only");
-    if (tensor.is_input) {
-      job->input = static_cast<const float*>(address->second);
-    } else {
-      job->outputs[tensor.name] = static_cast<float*>(address->second);
-    }
+    const Dims dims = getTensorShape(tensor.name.c_str());
+    std::size_t count = 1;
+    for (std::int32_t axis = 0; axis < dims.nbDims; ++axis) count *= static_cast<std::size_t>(dims.d[axis]);
+    const End end{address->second, tensor.type == "f16", count};
+    (tensor.is_input ? job->input : job->outputs[tensor.name]) = end;
   }
   if (gpusim_enqueue(stream, "network", &Job::run, &Job::release, job.release()) != cudaSuccess) {
     return error("enqueueV3: the stream refused");
@@ -337,6 +356,9 @@ ICudaEngine* RuntimeBody::deserializeCudaEngine(void const* blob, std::size_t si
   if (fails(logger, "deserializeCudaEngine")) return nullptr;
   try {
     const Plan plan = read_plan({static_cast<const std::byte*>(blob), size});
+    say(logger, ILogger::Severity::kINFO, "Loaded engine size: " + std::to_string(size) + " bytes");
+    say(logger, ILogger::Severity::kVERBOSE, "nobody wants to know this");
+    if (plan.profiles.size() > 1) say(logger, ILogger::Severity::kWARNING, "several optimization profiles");
     return new Engine(*this, plan);
   } catch (const std::exception& e) {
     say(logger, ILogger::Severity::kERROR, std::string("deserializeCudaEngine: Serialization assertion ") + e.what());

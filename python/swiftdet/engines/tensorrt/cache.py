@@ -110,6 +110,7 @@ class EngineCache:
         with FileLock(self._lock_path(path)):
             if (plan := self._read(path)) is not None:  # another was faster
                 return plan
+            _LOG.info("building an engine for %s; it takes minutes, once, and is kept as %s", key.gpu, path)
             data, manifest = build()
             write_plan(path, data, manifest)
         return read_plan(path)
