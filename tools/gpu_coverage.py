@@ -66,6 +66,7 @@ class FileCoverage:
     path: str
     lines: int
     missed: list[Missed]
+    stale: list[int]  # lines that give a reason, though what they speak of is run
 
 
 def sources() -> list[str]:
@@ -73,22 +74,26 @@ def sources() -> list[str]:
     return sorted({str(path.relative_to(ROOT)) for pattern in PATTERNS for path in ROOT.glob(pattern)})
 
 
-def missed_lines(text: list[str], counts: dict[int, int]) -> list[Missed]:
-    """Lines with a count of 0, each with the reason that stands on it, above it, or at the first of its row."""
+def examine(path: str, text: list[str], counts: dict[int, int]) -> FileCoverage:
+    """Finds the lines with a count of 0, each with the reason on it, above it, or at the first of its row."""
     missed: list[Missed] = []
+    used: set[int] = set()
     row: str | None = None
     for line in sorted(counts):
         if counts[line] > 0:
             row = None
             continue
-        near = [text[line - 1], *([text[line - 2]] if line > 1 else [])]
-        found = next((match for match in map(REASON.search, near) if match), None)
-        row = found["reason"].strip() if found else row
+        for near in (line, line - 1):
+            if near > 0 and (found := REASON.search(text[near - 1])):
+                row = found["reason"].strip()
+                used.add(near)
+                break
         if row is None and text[line - 1].strip() == "}":
             missed.append(Missed(line, "}", "the compiler's clean-up for an exception that passes"))
             continue
         missed.append(Missed(line, text[line - 1].strip(), row))
-    return missed
+    reasons = {number for number, content in enumerate(text, 1) if REASON.search(content)}
+    return FileCoverage(path, len(counts), missed, sorted(reasons - used))
 
 
 def measured(build: Path) -> list[FileCoverage]:
@@ -113,7 +118,7 @@ def measured(build: Path) -> list[FileCoverage]:
         for line in entry["lines"]:  # one entry per instantiation of a template
             counts[line["line_number"]] = counts.get(line["line_number"], 0) + line["count"]
         text = (ROOT / entry["file"]).read_text().splitlines()
-        table.append(FileCoverage(entry["file"], len(counts), missed_lines(text, counts)))
+        table.append(examine(entry["file"], text, counts))
     absent = {path for path in wanted if Path(path).suffix in COMPILED} - {row.path for row in table}
     if absent:
         raise RuntimeError(f"no counts of {', '.join(sorted(absent))}: is {build} a build of the preset gpu-coverage?")
@@ -171,6 +176,7 @@ def main() -> int:
     unexplained = sum(m.reason is None for m in missed)
     if unexplained:
         faults.append(f"{unexplained} lines are not run and give no reason")
+    faults += [f"{row.path}:{line}: gives a reason for what is run" for row in table for line in row.stale]
     for fault in faults:
         print(f"FAULT: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -3,8 +3,8 @@
     python benchmarks/gpu/latency.py damo-yolo-t damo-yolo-s yolov7-tiny yolov7 -o latency.json
     python benchmarks/gpu/latency.py mine.engine --batch 8
 
-A name gets an FP16 engine with made-up weights, which cost the same time as trained ones; `--weights` names a checkpoint
-instead. Engines are kept in `--engines`. Every call is timed, nothing is clipped.
+A name gets an FP16 engine with made-up weights, which cost the same time as trained ones; `--weights` names a
+checkpoint instead. Engines are kept in `--engines`. Every call is timed, nothing is clipped.
 """
 
 from __future__ import annotations

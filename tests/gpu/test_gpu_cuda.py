@@ -57,4 +57,11 @@ def test_compute_sanitizer_finds_nothing(build, tool):
     if sanitizer is None:
         pytest.skip("compute-sanitizer is not installed (it is part of NVIDIA's CUDA toolkit)")
     command = [sanitizer, "--tool", tool, "--error-exitcode", "9", build / "benchmarks/gpu/gpu_benchmark", "--check"]
-    assert "ERROR SUMMARY: 0 errors" in run(command) or tool == "racecheck"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    words = done.stdout + done.stderr
+    if "Device not supported" in words:
+        pytest.skip(f"{tool} cannot watch this GPU here, as in some containers: Device not supported")
+    if done.returncode == SKIPPED:
+        missing(done.stdout.strip())
+    assert done.returncode == 0, words[-8000:]
+    assert " yes\n" in words
