@@ -123,7 +123,7 @@ const char* severity_name(Severity severity) {
   switch (severity) {
     case Severity::kError: return "error";
     case Severity::kWarning: return "warning";
-    default: return "info";  // Not run in tests: the stand-in TensorRT reports errors alone.
+    default: return "info";
   }
 }
 

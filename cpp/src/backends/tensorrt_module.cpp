@@ -18,7 +18,6 @@ swiftdet::Severity as_severity(nvinfer1::ILogger::Severity severity) {
   switch (severity) {
     case nvinfer1::ILogger::Severity::kINTERNAL_ERROR:
     case nvinfer1::ILogger::Severity::kERROR: return Severity::kError;
-    // Not run in tests: the stand-in TensorRT reports errors alone.
     case nvinfer1::ILogger::Severity::kWARNING: return Severity::kWarning;
     default: return Severity::kInfo;
   }
@@ -95,7 +94,6 @@ class Context final : public GpuContext {
     for (const GpuPort& port : outputs_) {
       const nvinfer1::Dims dims = context_->getTensorShape(port.name.c_str());
       if (dims.nbDims < 0 || static_cast<std::size_t>(dims.nbDims) > Shape::kMaxRank || !as_shape(dims).is_static()) {
-        // Not run in tests: OpenVINO, which computes the networks there, always knows the shape.
         throw ModelError("output '" + port.name + "' has no fixed shape for an input of " + shape.to_string() +
                          "; networks whose output depends on what they see are not supported" + logger_.since(before));
       }
