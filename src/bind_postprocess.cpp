@@ -7,12 +7,10 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "convert.hpp"
-#include "gil.hpp"
+#include "postprocess_call.hpp"
 #include "register.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/ops/decode.hpp"
@@ -75,60 +73,19 @@ ops::HeadSpec make_head(const std::string& layout, int num_classes, std::vector<
   return head;
 }
 
-/// A one-dimensional C-contiguous view, or the two-dimensional [K, 4] one.
-template <typename T>
-std::span<const T> as_span(const py::array& array, const char* what, const char* expected, py::ssize_t columns) {
-  if (!is_plain<T>(array)) {
-    throw InvalidType(std::string(what) + ": expected a C-contiguous, aligned " + expected + " array, got " +
-                      describe(array) + "; use numpy.require(x, '" + expected + "', 'CA')");
-  }
-  const bool shaped = columns == 0 ? array.ndim() == 1 : array.ndim() == 2 && array.shape(1) == columns;
-  if (!shaped) {
-    throw InvalidArgument(std::string(what) + ": expected " + (columns == 0 ? "[K]" : "[K, 4]") + ", got " +
-                          describe(array));
-  }
-  return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.size())};
-}
-
-using DecodedArrays = std::tuple<py::array_t<float>, py::array_t<float>, py::array_t<std::int32_t>>;
-
 DecodedArrays decode(const std::vector<py::array>& outputs, const ops::HeadSpec& head, float conf, bool multi_label,
                      const std::vector<std::uint8_t>& classes, int max_candidates, int image) {
-  std::vector<TensorView> views;
-  views.reserve(outputs.size());
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const std::string what =
-        i < head.outputs.size() ? "output '" + head.outputs[i] + "'" : "output " + std::to_string(i);
-    views.push_back(as_tensor(outputs[i], what));
-  }
-  std::vector<float> boxes;
-  ops::Candidates candidates;
-  {
-    const GilReleased nogil;
+  return decode_arrays(outputs, head, [&](std::span<const TensorView> views, ops::Candidates& candidates) {
     ops::Decoder decoder(head);
     decoder.run(views, image, {conf, multi_label, classes, max_candidates}, candidates);
-    boxes.reserve(4 * candidates.size());
-    for (std::size_t i = 0; i < candidates.size(); ++i) {
-      boxes.insert(boxes.end(), {candidates.x1[i], candidates.y1[i], candidates.x2[i], candidates.y2[i]});
-    }
-  }
-  const auto count = static_cast<py::ssize_t>(candidates.size());
-  return {to_numpy(std::move(boxes), {count, 4}), to_numpy(std::move(candidates.score), {count}),
-          to_numpy(std::move(candidates.cls), {count})};
+  });
 }
 
 py::array_t<std::int64_t> nms(const py::array& boxes, const py::array& scores, const py::array& classes,
                               float iou_threshold, bool class_agnostic, int max_det) {
-  const auto box_values = as_span<float>(boxes, "boxes", "float32", 4);
-  const auto score_values = as_span<float>(scores, "scores", "float32", 0);
-  const auto class_values = as_span<std::int32_t>(classes, "classes", "int32", 0);
-  std::vector<std::int64_t> keep;
-  {
-    const GilReleased nogil;
-    keep = ops::nms(box_values, score_values, class_values, {iou_threshold, class_agnostic, max_det});
-  }
-  const auto count = static_cast<py::ssize_t>(keep.size());
-  return to_numpy(std::move(keep), {count});
+  return nms_arrays(boxes, scores, classes, [&](const auto&... values) {
+    return ops::nms(values..., {iou_threshold, class_agnostic, max_det});
+  });
 }
 
 }  // namespace

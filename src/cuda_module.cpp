@@ -19,6 +19,7 @@
 #include "convert.hpp"
 #include "detect_call.hpp"
 #include "gil.hpp"
+#include "register.hpp"
 #include "swiftdet/base/log.hpp"
 #include "swiftdet/cuda/device.hpp"
 #include "swiftdet/gpu_detector.hpp"
@@ -219,7 +220,7 @@ void register_tensorrt(py::module_& m) {
   m.def("has_log", &swiftdet::has_log, "Whether take_log() would return anything.");
 }
 
-void register_detector(py::module_& m) {
+void register_pipeline(py::module_& m) {
   py::class_<CudaImage>(m, "CudaImage", "A uint8 image [H, W, C] in the memory of a GPU; borrowed.")
       .def(py::init([](std::uintptr_t pointer, std::pair<int, int> size, int channels, std::int64_t row_stride,
                        std::optional<std::uintptr_t> stream) {
@@ -261,5 +262,6 @@ PYBIND11_MODULE(_cuda, m) {
         "What this build is: version, CUDA runtime, architectures, TensorRT headers (empty: without TensorRT).");
   swiftdet::python::register_devices(m);
   swiftdet::python::register_tensorrt(m);
-  swiftdet::python::register_detector(m);
+  swiftdet::python::register_pipeline(m);
+  swiftdet::python::register_cuda_ops(m);
 }

@@ -11,4 +11,6 @@ void register_postprocess(pybind11::module_& m);
 void register_backends(pybind11::module_& m);
 void register_detector(pybind11::module_& m);
 
+void register_cuda_ops(pybind11::module_& m);  // of the module _cuda
+
 }  // namespace swiftdet::python

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from swiftdet import cuda_devices
 from swiftdet.engines.tensorrt import library as tensorrt
@@ -104,10 +104,22 @@ def choose(device: str, engine: str = "auto", *, builds: bool = True) -> Choice:
     )
 
 
+def kernels(index: int) -> Any:
+    """The compiled part, with whose kernels GPU `index` can work; no engine is needed for that.
+
+    Raises:
+        BackendUnavailable: driver, GPU or CUDA part is missing; says which, and how to mend it.
+    """
+    broken = next((link for link in (check(index) for check in _KERNELS) if not link.ok), None)
+    if broken is not None:
+        fix = f"; {broken.fix}" if broken.fix else ""
+        raise BackendUnavailable(f"device 'cuda:{index}': {broken.detail}{fix}. device='cpu' gives the same values")
+    return running.cuda_part()
+
+
 def chain(index: int = 0) -> list[Link]:
     """Every link, in the order in which one needs the one before; GPU `index` is the one that is looked at."""
-    links: tuple[Callable[[int], Link], ...] = (_driver, _device, _cuda_part, _tensorrt, _builder)
-    return [link(index) for link in links]
+    return [link(index) for link in (*_KERNELS, _tensorrt, _builder)]
 
 
 def _visible() -> cuda_devices.CudaDriver:
@@ -142,6 +154,10 @@ def _cuda_part(_: int) -> Link:
     if not tensorrt.has_cuda_part():
         return Link("CUDA part", False, "this installation was built without CUDA", _CUDA_BUILD, missing=True)
     return Link("CUDA part", True, "built with this installation")
+
+
+_KERNELS: tuple[Callable[[int], Link], ...] = (_driver, _device, _cuda_part)
+"""What the package's own kernels need, without an engine."""
 
 
 def _tensorrt(_: int) -> Link:

@@ -259,11 +259,6 @@ def test_bad_shapes_are_refused(shape):
         ops.letterbox(np.zeros(shape, np.uint8), (64, 64))
 
 
-def test_cuda_is_unavailable():
-    with pytest.raises(errors.BackendUnavailable, match="no CUDA"):
-        ops.letterbox(make_image(8, 8, 3), (64, 64), device="cuda")
-
-
 @given(data=st.data())
 @settings(derandomize=True, deadline=None, max_examples=200)
 def test_the_meta_maps_corners_back(data):

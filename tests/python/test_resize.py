@@ -196,12 +196,6 @@ def test_unknown_interpolation_is_refused():
         ops.resize(np.zeros((8, 8, 3), np.uint8), (4, 4), interpolation="cubic")
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_cuda_is_unavailable(device):
-    with pytest.raises(errors.BackendUnavailable, match="no CUDA"):
-        ops.resize(np.zeros((8, 8, 3), np.uint8), (4, 4), device=device)
-
-
 def test_unknown_device_is_refused():
-    with pytest.raises(errors.InvalidArgument, match="device: expected 'cpu' or 'cuda'"):
+    with pytest.raises(errors.InvalidArgument, match="device: expected 'cpu', 'cuda' or 'cuda:N'"):
         ops.resize(np.zeros((8, 8, 3), np.uint8), (4, 4), device="tpu")

@@ -41,12 +41,16 @@ int device_count() {
                            cudaGetErrorString(error) + "; check nvidia-smi");
 }
 
-DeviceInfo device_info(int device) {
+void check_device(int device) {
   const int count = device_count();
   if (device < 0 || device >= count) {
     throw BackendUnavailable("device cuda:" + std::to_string(device) + ": this machine has " + std::to_string(count) +
                              (count == 1 ? " GPU, cuda:0" : " GPUs, cuda:0 to cuda:" + std::to_string(count - 1)));
   }
+}
+
+DeviceInfo device_info(int device) {
+  check_device(device);
   cudaDeviceProp properties{};
   SWIFTDET_CHECK_CUDA(cudaGetDeviceProperties(&properties, device));
   return {.index = device,

@@ -32,15 +32,6 @@ device::TensorType tensor_type(GpuElement type) {
   return type == GpuElement::kFloat32 ? device::TensorType::kFloat32 : device::TensorType::kFloat16;
 }
 
-device::PixelFormat pixel_format(const GpuSourceImage& image) {
-  const bool rgb = image.order == ChannelOrder::kRgb;
-  switch (image.view.channels) {
-    case 1: return device::PixelFormat::kGrey;
-    case 3: return rgb ? device::PixelFormat::kRgb : device::PixelFormat::kBgr;
-    default: return rgb ? device::PixelFormat::kRgba : device::PixelFormat::kBgra;
-  }
-}
-
 std::size_t row_bytes(const ImageView& view) {
   return static_cast<std::size_t>(view.size.width) * static_cast<std::size_t>(view.channels);
 }
@@ -220,7 +211,7 @@ std::size_t GpuSession::write_block(std::span<const GpuSourceImage> images, cons
     const GpuSourceImage& image = images[i];
     device::DeviceImage source;
     source.size = image.view.size;
-    source.format = pixel_format(image);
+    source.format = device::pixel_format(image.view.channels, image.order);
     if (image.on_device) {
       source.pixels = image.view.data;
       source.pitch = image.view.row_stride;

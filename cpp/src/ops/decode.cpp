@@ -1,34 +1,16 @@
 #include "swiftdet/ops/decode.hpp"
 
-#include <string>
 #include <utility>
 
 #include "cpu/isa.hpp"
 #include "ops/decode_boxes.hpp"
+#include "ops/decode_checks.hpp"
 #include "ops/decode_geometry.hpp"
 #include "ops/decode_kernels.hpp"
 #include "ops/decode_scan.hpp"
 #include "ops/decode_top.hpp"
-#include "swiftdet/base/error.hpp"
 
 namespace swiftdet::ops {
-namespace {
-
-void check_options(const DecodeOptions& options, const HeadSpec& head) {
-  if (!(options.conf_threshold >= 0.0F && options.conf_threshold <= 1.0F)) {
-    throw InvalidArgument("conf: expected a threshold within [0, 1], got " + std::to_string(options.conf_threshold));
-  }
-  if (!options.classes.empty() && options.classes.size() != static_cast<std::size_t>(head.num_classes)) {
-    throw InvalidArgument("classes: expected one flag for each of the " + std::to_string(head.num_classes) +
-                          " classes, got " + std::to_string(options.classes.size()));
-  }
-  if (options.max_candidates < 1) {
-    throw InvalidArgument("max_candidates: expected at least 1, got " + std::to_string(options.max_candidates));
-  }
-}
-
-}  // namespace
-
 struct Decoder::State {
   State(HeadSpec head_spec, const cpu::DecodeKernels& kernels)
       : head(std::move(head_spec)), scanner(kernels), boxes(kernels) {}
@@ -146,12 +128,9 @@ void Decoder::run(std::span<const TensorView> outputs, int image, const DecodeOp
                   Candidates& candidates) {
   State& state = *state_;
   const HeadSpec& head = state.head;
-  check_options(options, head);
+  check_decode_options(options, head);
   const HeadGeometry geometry = measure_head(outputs, head);
-  if (image < 0 || image >= geometry.batch) {
-    throw InvalidArgument("image: expected an index below the batch of " + std::to_string(geometry.batch) + ", got " +
-                          std::to_string(image));
-  }
+  check_image_index(image, geometry);
 
   ScoreRule rule;
   rule.threshold = options.conf_threshold;

@@ -34,4 +34,15 @@ inline void check_source(const ImageView& source, const char* operation) {
   }
 }
 
+/// @throw InvalidArgument  what ops::resize refuses.
+inline void check_resize(const ImageView& source, const MutableImageView& target) {
+  check_source(source, "resize");
+  if (target.data == nullptr) throw InvalidArgument("resize: the target has no pixels (null pointer)");
+  check_side_lengths(target.size, "resize", "target size");
+  if (source.channels != target.channels) {
+    throw InvalidArgument("resize: expected a target of the source's " + std::to_string(source.channels) +
+                          " channels, got " + std::to_string(target.channels));
+  }
+}
+
 }  // namespace swiftdet::ops

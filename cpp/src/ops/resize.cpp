@@ -1,12 +1,10 @@
 #include "swiftdet/ops/resize.hpp"
 
 #include <algorithm>
-#include <string>
 
 #include "ops/image_checks.hpp"
 #include "ops/resize_cpu.hpp"
 #include "ops/resize_rows.hpp"
-#include "swiftdet/base/error.hpp"
 
 namespace swiftdet::ops {
 namespace cpu {
@@ -38,13 +36,7 @@ void resize(const ImageView& source, const MutableImageView& target, Interpolati
 }  // namespace cpu
 
 void resize(const ImageView& source, const MutableImageView& target, Interpolation interpolation) {
-  check_source(source, "resize");
-  if (target.data == nullptr) throw InvalidArgument("resize: the target has no pixels (null pointer)");
-  check_side_lengths(target.size, "resize", "target size");
-  if (source.channels != target.channels) {
-    throw InvalidArgument("resize: expected a target of the source's " + std::to_string(source.channels) +
-                          " channels, got " + std::to_string(target.channels));
-  }
+  check_resize(source, target);
   cpu::resize(source, target, interpolation, swiftdet::cpu::active_isa());
 }
 

@@ -1,21 +1,25 @@
-"""Which devices the operations run on."""
+"""Which compiled half runs an operation."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from swiftdet.errors import BackendUnavailable, InvalidArgument
+from swiftdet import _core, device_policy
+from swiftdet.errors import InvalidArgument
 
 
-def check_device(device: Any) -> None:
-    """Lets "cpu" pass.
+def chosen(device: object) -> tuple[Any, dict[str, int]]:
+    """The compiled module with the operations of a device, and what its functions take besides those of `_core`.
 
     Raises:
-        BackendUnavailable: "cuda" or "cuda:N": this build has no CUDA.
-        InvalidArgument: anything else.
+        BackendUnavailable: "cuda" or "cuda:N", and the CUDA part, the driver or the GPU is missing; names which, and
+            what to do.
+        InvalidArgument: no device. "auto" is none here: an operation runs where it is told to.
     """
     if device == "cpu":
-        return
-    if isinstance(device, str) and (device == "cuda" or device.startswith("cuda:")):
-        raise BackendUnavailable(f"device={device!r}: this build of swiftdet has no CUDA operations; use device='cpu'")
-    raise InvalidArgument(f"device: expected 'cpu' or 'cuda', got {device!r:.60}")
+        return _core, {}
+    try:
+        index = device_policy.parse(None if device == "auto" else device)
+    except InvalidArgument:
+        raise InvalidArgument(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r:.60}") from None
+    return device_policy.kernels(index), {"gpu": index}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from swiftdet import _core, checks
 from swiftdet.errors import InvalidArgument, InvalidType
-from swiftdet.ops.device import check_device
+from swiftdet.ops.device import chosen
 from swiftdet.spec import Head, ModelSpec
 
 Float32Array = npt.NDArray[np.float32]
@@ -42,7 +42,8 @@ def nms(
         iou_threshold: 0 to 1.
         class_agnostic: boxes of different classes suppress one another too.
         max_det: stop after so many survivors; None = no limit.
-        device: "cpu".
+        device: "cpu", or "cuda" or "cuda:N" for the same result from a GPU: a tool for comparison and convenience, as
+            each call brings its arrays there and back and keeps nothing.
 
     Returns:
         int64 indices of the survivors in the order of the walk.
@@ -50,7 +51,8 @@ def nms(
     Raises:
         InvalidType: another dtype than float32 or integers; an option of the wrong type.
         InvalidArgument: shapes that do not belong together, a threshold outside 0 to 1, a negative max_det.
-        BackendUnavailable: a device that this build has no NMS for.
+        BackendUnavailable: a GPU was asked for, and driver, GPU or CUDA part is missing.
+        CudaError, OutOfMemory: the GPU failed, or has no memory left.
 
     Example:
         >>> boxes = np.array([[0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]], dtype=np.float32)
@@ -59,17 +61,19 @@ def nms(
 
     Thread-safe; releases the GIL while it works.
     """
-    check_device(device)
+    core, where = chosen(device)
     threshold = checks.fraction("iou_threshold", iou_threshold)
     limit = -1 if max_det is None else checks.whole("max_det", max_det, lowest=0)
-    return _core.nms(
+    keep: Int64Array = core.nms(
         np.require(boxes, requirements=("C", "A")),
         np.require(scores, requirements=("C", "A")),
         _as_int32("classes", classes),
         iou_threshold=threshold,
         class_agnostic=checks.switch("class_agnostic", class_agnostic),
         max_det=limit,
+        **where,
     )
+    return keep
 
 
 def decode(
@@ -98,7 +102,8 @@ def decode(
         classes: class ids wanted; None = all. Without multi_label a prediction's best class among all decides first.
         max_candidates: the best so many stay.
         image: index in the batch.
-        device: "cpu".
+        device: "cpu", or "cuda" or "cuda:N" for the same result from a GPU: a tool for comparison and convenience, as
+            each call brings its arrays there and back and keeps nothing.
 
     Returns:
         boxes float32 [K, 4] x1 y1 x2 y2 in px of the network's input (not clipped), scores float32 [K], classes
@@ -107,17 +112,18 @@ def decode(
     Raises:
         InvalidType: an output that is not a contiguous float32 array; an option of the wrong type.
         InvalidArgument: a missing output, a threshold, class id, image or limit outside its range.
-        ModelError: the outputs' shapes are not those of the head.
-        BackendUnavailable: a device that this build has no decoder for.
+        ModelError: the outputs' shapes are not those of the head; on a GPU also more than 64 anchors.
+        BackendUnavailable: a GPU was asked for, and driver, GPU or CUDA part is missing.
+        CudaError, OutOfMemory: the GPU failed, or has no memory left.
 
     Thread-safe; releases the GIL while it works.
     """
-    check_device(device)
+    core, where = chosen(device)
     threshold = checks.fraction("conf", conf)
     head = spec.head if isinstance(spec, ModelSpec) else spec
     if not isinstance(head, Head):
         raise InvalidType(f"spec: expected a ModelSpec or Head, got {type(spec).__name__}")
-    return _core.decode(
+    boxes, scores, ids = core.decode(
         _in_order(outputs, head),
         _core.HeadSpec(
             layout=head.layout,
@@ -136,7 +142,9 @@ def decode(
         classes=_class_flags(classes, head.num_classes),
         max_candidates=checks.whole("max_candidates", max_candidates),
         image=checks.whole("image", image, lowest=0),
+        **where,
     )
+    return boxes, scores, ids
 
 
 def _as_int32(name: str, values: npt.ArrayLike) -> Int32Array:

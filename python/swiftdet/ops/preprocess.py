@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from swiftdet import _core, checks
 from swiftdet.errors import InvalidType
-from swiftdet.ops.device import check_device
+from swiftdet.ops.device import chosen
 from swiftdet.spec import Interpolation, ResizeMode
 
 ColorOrder = Literal["bgr", "rgb"]
@@ -50,7 +50,8 @@ def resize(
         image: uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], any strides, sides of 1 to 65535 px. Not modified.
         size: (height, width) of the result in px. Mind the order: OpenCV's is (width, height).
         interpolation: "linear" (INTER_LINEAR) or "area" (INTER_AREA).
-        device: "cpu".
+        device: "cpu", or "cuda" or "cuda:N" for the same result from a GPU: a tool for comparison and convenience, as
+            each call brings its arrays there and back and keeps nothing.
 
     Returns:
         A new uint8 array of the image's rank and channels. Equal sizes give a copy.
@@ -58,21 +59,24 @@ def resize(
     Raises:
         InvalidType: `image` is not a uint8 array, or `size` is not two integers.
         InvalidArgument: rank, channels, a side or an option is outside the above.
-        BackendUnavailable: `device` is "cuda": this build has no CUDA.
+        BackendUnavailable: a GPU was asked for, and driver, GPU or CUDA part is missing.
+        CudaError, OutOfMemory: the GPU failed, or has no memory left.
 
-    Computes on the calling thread with the GIL released; safe from several threads.
+    Computes with the GIL released, on the CPU on the calling thread; safe from several threads.
 
     Example:
         >>> import numpy as np
         >>> resize(np.zeros((1080, 1920, 3), np.uint8), (360, 640)).shape
         (360, 640, 3)
     """
-    check_device(device)
-    return _core.resize(
+    core, where = chosen(device)
+    resized: npt.NDArray[np.uint8] = core.resize(
         _as_array(image),
         _as_size(size),
         interpolation=checks.choice("interpolation", interpolation, _INTERPOLATIONS),
+        **where,
     )
+    return resized
 
 
 @overload
@@ -137,7 +141,8 @@ def letterbox(
         divisor: see above; finite, not 0.
         mean: see above; R, G, B.
         std: see above; R, G, B, none 0.
-        device: "cpu".
+        device: "cpu", or "cuda" or "cuda:N" for the same result from a GPU: a tool for comparison and convenience, as
+            each call brings its arrays there and back and keeps nothing.
         out: array to fill instead of a new one: C-contiguous, writable, of `dtype`, [3, height, width], not
             overlapping `image`.
 
@@ -147,9 +152,10 @@ def letterbox(
     Raises:
         InvalidType: `image` is not a uint8 array, `size` is not two integers, `out` is of another dtype or layout.
         InvalidArgument: rank, channels, a side, an option or the shape of `out` is outside the above.
-        BackendUnavailable: `device` is "cuda": this build has no CUDA.
+        BackendUnavailable: a GPU was asked for, and driver, GPU or CUDA part is missing.
+        CudaError, OutOfMemory: the GPU failed, or has no memory left.
 
-    Computes on the calling thread with the GIL released; safe from several threads.
+    Computes with the GIL released, on the CPU on the calling thread; safe from several threads.
 
     Source of the geometry: letterbox() of the official YOLOv7 pipeline.
 
@@ -159,7 +165,7 @@ def letterbox(
         >>> tensor.shape, meta.pad_left, meta.pad_top
         ((3, 640, 640), 0, 140)
     """
-    check_device(device)
+    core, where = chosen(device)
     preprocess = _core.Preprocess(
         mode=checks.choice("mode", mode, _MODES),
         interpolation=checks.choice("interpolation", interpolation, _INTERPOLATIONS),
@@ -168,13 +174,14 @@ def letterbox(
         mean=_three(mean, "mean"),
         std=_three(std, "std"),
     )
-    tensor, meta = _core.letterbox(
+    tensor, meta = core.letterbox(
         _as_array(image),
         _as_size(size),
         preprocess,
         color=checks.choice("color", color, ("bgr", "rgb")),
         dtype=checks.choice("dtype", dtype, ("float32", "uint8")),
         out=out,
+        **where,
     )
     return tensor, LetterboxMeta(*meta)
 

@@ -24,7 +24,10 @@ struct Versions {
 /// How many devices CUDA sees. @throw BackendUnavailable  none, no driver, or one too old; says which and what to do.
 [[nodiscard]] int device_count();
 
-/// @throw BackendUnavailable  as device_count(), or no device of that index; CudaError  the device does not answer.
+/// @throw BackendUnavailable  as device_count(), or no device of that index.
+void check_device(int device);
+
+/// @throw BackendUnavailable  as check_device(); CudaError  the device does not answer.
 [[nodiscard]] DeviceInfo device_info(int device);
 
 /// The device whose memory holds `pointer`; -1 where it is memory of none. @throw CudaError

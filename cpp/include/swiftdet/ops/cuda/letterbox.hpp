@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 
+#include "swiftdet/base/image_view.hpp"
 #include "swiftdet/base/size.hpp"
 #include "swiftdet/ops/letterbox.hpp"
 
@@ -20,6 +21,16 @@ enum class PixelFormat : std::int32_t {
   kGrey,  ///< 1 byte, repeated for the three planes
   kNv12,  ///< a luma plane, then a half-size plane of interleaved Cb Cr; even sides; BT.601, luma 16 to 235
 };
+
+/// How an image of 1, 3 or 4 channels lies in memory whose pixels are packed.
+[[nodiscard]] constexpr PixelFormat pixel_format(int channels, ChannelOrder order) noexcept {
+  const bool rgb = order == ChannelOrder::kRgb;
+  switch (channels) {
+    case 1: return PixelFormat::kGrey;
+    case 3: return rgb ? PixelFormat::kRgb : PixelFormat::kBgr;
+    default: return rgb ? PixelFormat::kRgba : PixelFormat::kBgra;
+  }
+}
 
 /// Element type of a network's tensor.
 enum class TensorType : std::int32_t { kFloat32, kFloat16 };
