@@ -11,6 +11,7 @@
 #include <cxxabi.h>
 
 #include <optional>
+#include <utility>
 
 namespace swiftdet::python {
 
@@ -28,28 +29,44 @@ void take_gil_or_stop(const TakeGil& take_gil) {
 #endif
 }
 
+/// This thread's state where a GilReleased of ours is in force; else null.
+inline thread_local PyThreadState* released_state = nullptr;
+
 /// The scope runs without the GIL. Needs it before and has it after.
 class GilReleased {
  public:
-  GilReleased() noexcept : thread_(PyEval_SaveThread()) {}
+  GilReleased() noexcept : state_(PyEval_SaveThread()), outer_(std::exchange(released_state, state_)) {}
   ~GilReleased() {
-    take_gil_or_stop([this] { PyEval_RestoreThread(thread_); });
+    released_state = outer_;
+    take_gil_or_stop([this] { PyEval_RestoreThread(state_); });
   }
   GilReleased(const GilReleased&) = delete;
   GilReleased& operator=(const GilReleased&) = delete;
 
  private:
-  PyThreadState* thread_;
+  PyThreadState* state_;
+  PyThreadState* outer_;
 };
 
 /// The scope runs with the GIL, also on threads that Python does not know.
 class GilAcquired {
  public:
-  GilAcquired() {
-    take_gil_or_stop([this] { gil_.emplace(); });
+  GilAcquired() : state_(std::exchange(released_state, nullptr)) {
+    if (state_ != nullptr) {
+      // Looking the state up again, as pybind11 does, would read what an interpreter that ends has freed.
+      take_gil_or_stop([this] { PyEval_RestoreThread(state_); });
+    } else {
+      take_gil_or_stop([this] { gil_.emplace(); });
+    }
   }
+  ~GilAcquired() {
+    if (state_ != nullptr) released_state = PyEval_SaveThread();
+  }
+  GilAcquired(const GilAcquired&) = delete;
+  GilAcquired& operator=(const GilAcquired&) = delete;
 
  private:
+  PyThreadState* state_;
   std::optional<pybind11::gil_scoped_acquire> gil_;
 };
 
