@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,6 +105,7 @@ def choose(device: str, engine: str = "auto", *, builds: bool = True) -> Choice:
     )
 
 
+@functools.cache  # keeps what it found; after a refusal it looks again
 def kernels(index: int) -> Any:
     """The compiled part, with whose kernels GPU `index` can work; no engine is needed for that.
 

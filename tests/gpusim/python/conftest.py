@@ -31,6 +31,11 @@ from swiftdet.model import LoadedModel, load  # noqa: E402
 SIZE = (64, 96)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Knows the marks of tests/python, whose references these tests borrow: pyproject.toml is not read here."""
+    config.addinivalue_line("markers", "slow: larger counts, not run here")
+
+
 @pytest.fixture(scope="session")
 def tensorrt() -> TensorRt:
     return TensorRt(BUILD / "gpusim")
