@@ -39,7 +39,7 @@ def run(command, timeout=240):
     return done.stdout
 
 
-@pytest.mark.parametrize("program", ["gpu_letterbox", "gpu_decode"])
+@pytest.mark.parametrize("program", ["gpu_letterbox", "gpu_decode", "gpu_one_shot"])
 def test_kernels_equal_the_cpu_bit_for_bit(build, program):
     run([build / "tests/gpu" / program])
 

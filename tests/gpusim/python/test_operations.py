@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,8 +18,16 @@ import test_decode
 import test_letterbox
 import test_nms
 import test_resize
-from conftest import picture
-from stand_ins import ILLEGAL_ADDRESS, INSUFFICIENT_DRIVER, INVALID_VALUE, LAUNCH_FAILURE, NO_DEVICE, OUT_OF_MEMORY
+from conftest import BUILD, picture
+from stand_ins import (
+    ILLEGAL_ADDRESS,
+    INSUFFICIENT_DRIVER,
+    INVALID_VALUE,
+    LAUNCH_FAILURE,
+    NO_DEVICE,
+    OUT_OF_MEMORY,
+    environment,
+)
 from swiftdet import device_policy, ops
 from swiftdet.engines.tensorrt import running
 from swiftdet.errors import BackendUnavailable, CudaError, InvalidArgument, ModelError, OutOfMemory
@@ -443,3 +454,31 @@ def test_memory_errors_say_how_much_was_asked_for(cuda, operation):
     cuda.fail(1, OUT_OF_MEMORY, name="cudaMalloc")
     with pytest.raises(MemoryError, match=r"cudaMalloc.*asked for \d+ bytes"):
         operation(device="cuda")
+
+
+# --- what GPU hosts run -----------------------------------------------------------------------------------------------
+
+GPU_TESTS = Path(__file__).parents[2] / "gpu"
+
+
+def test_the_program_for_gpu_hosts():
+    program = BUILD / "tests/gpu/gpu_one_shot"
+    if not program.exists():
+        pytest.skip("this build has no gpu_one_shot")
+    eager = os.environ.get("GPUSIM_EAGER") == "1"
+    done = subprocess.run(
+        [program], env=environment(BUILD, eager=eager), capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+def test_the_python_tests_for_gpu_hosts(in_new_process):
+    file = GPU_TESTS / "test_gpu_operations.py"
+    status, out, err = in_new_process(
+        f"import pytest, sys\nsys.path.insert(0, {str(GPU_TESTS)!r})\n"
+        "import test_gpu_operations\ntest_gpu_operations.CASES = 12  # kernels are slow here\n"
+        f"sys.exit(pytest.main(['-c', {str(GPU_TESTS / 'pytest.ini')!r}, {str(file)!r}]))\n"
+    )
+    assert status == 0, out[-4000:] + err[-4000:]
+    assert " passed" in out
+    assert "skipped" not in out
