@@ -250,7 +250,7 @@ def package_imports(tree: ast.AST) -> set[str]:
         if parts[0] != "swiftdet":
             continue
         candidate = PACKAGE.joinpath(*parts[1:])
-        is_module = candidate.with_suffix(".py").is_file() or candidate.is_dir() or parts[-1] == "_core"
+        is_module = candidate.with_suffix(".py").is_file() or candidate.is_dir() or parts[-1] in {"_core", "_cuda"}
         found.add(".".join(parts[1:] if is_module else parts[1:-1]) or "__init__")
     return found
 
@@ -261,6 +261,8 @@ def test_python_imports_follow_the_arrows(path):
     used = package_imports(ast.parse(path.read_text()))
     if "_core" in used or any(n.startswith("_core.") for n in used):
         assert MAY_IMPORT_CORE.fullmatch(name), "only the boundary modules import _core (docs/architecture.md)"
+    if "_cuda" in used:
+        assert name == "engines.tensorrt.running", "the CUDA part may be missing: it is asked for in one place"
     if name in MAY_IMPORT:
         assert used <= MAY_IMPORT[name]
     if not name.startswith("cli") and name != "__main__":

@@ -34,4 +34,4 @@ def test_the_stub_and_the_marker_are_installed():
     installed = {str(path) for path in importlib.metadata.files("swiftdet") or ()}
     if any("_editable_" in name or "_editable.py" in name for name in installed):
         pytest.skip("an editable install serves the source tree")
-    assert {"swiftdet/_core.pyi", "swiftdet/py.typed"} <= installed
+    assert {"swiftdet/_core.pyi", "swiftdet/_cuda.pyi", "swiftdet/py.typed"} <= installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from swiftdet.engines.tensorrt import library as tensorrt
 from swiftdet.errors import BackendUnavailable, ModelError
 
 if TYPE_CHECKING:
+    from swiftdet import _core, _cuda
     from swiftdet.engines.tensorrt.plan_files import Plan
 
 _LOG = logging.getLogger("swiftdet.tensorrt")
@@ -49,7 +51,7 @@ def visible_gpus() -> CudaDriver:
     )
 
 
-def open_engine(plan: Plan, device: int) -> Any:
+def open_engine(plan: Plan, device: int) -> _cuda.Engine:
     """Deserialises a plan that was read and verified; the engine may be shared by any number of pipelines.
 
     Raises:
@@ -58,7 +60,7 @@ def open_engine(plan: Plan, device: int) -> Any:
     """
     library = tensorrt.runtime_library()
     cuda = cuda_part()
-    runtime = cuda.TensorRTRuntime.load(library.path, Path(cuda.__file__).parent)
+    runtime: _cuda.TensorRTRuntime = cuda.TensorRTRuntime.load(library.path, Path(cuda.__file__).parent)
     if plan.manifest is not None:
         plan.manifest.check_runs_on(visible_gpus().devices[device], runtime.version)
     try:
@@ -69,7 +71,7 @@ def open_engine(plan: Plan, device: int) -> Any:
         forward_log()
 
 
-def signature(engine: Any, size: tuple[int, int] | None = None) -> Signature:
+def signature(engine: _cuda.Engine, size: tuple[int, int] | None = None) -> Signature:
     """Names and shapes of an engine's input and outputs.
 
     Args:
@@ -89,14 +91,21 @@ class Pipeline:
     """
 
     def __init__(
-        self, engine: Any, preprocess: Any, head: Any, imgsz: tuple[int, int], *, sessions: int, max_batch: int
+        self,
+        engine: _cuda.Engine,
+        preprocess: _core.Preprocess,
+        head: _core.HeadSpec,
+        imgsz: tuple[int, int],
+        *,
+        sessions: int,
+        max_batch: int,
     ) -> None:
         """A pipeline around an engine of `open_engine`.
 
         Args:
             engine: may be shared by other pipelines.
-            preprocess: `_core.Preprocess`.
-            head: `_core.HeadSpec`.
+            preprocess: from source pixels to the network's input.
+            head: what the engine's outputs mean.
             imgsz: (height, width) px of the network's input.
             sessions: most sessions; 0: the pipeline's own choice.
             max_batch: most images in one run.
@@ -106,9 +115,11 @@ class Pipeline:
             InvalidArgument: the engine was not built for `imgsz`.
         """
         cuda = cuda_part()
-        self._has_log = cuda.has_log
-        self._image = cuda.CudaImage
-        self._core = cuda.Detector(engine, preprocess, head, imgsz, max_sessions=sessions, max_batch=max_batch)
+        self._has_log: Callable[[], bool] = cuda.has_log
+        self._image: type[_cuda.CudaImage] = cuda.CudaImage
+        self._core: _cuda.Detector = cuda.Detector(
+            engine, preprocess, head, imgsz, max_sessions=sessions, max_batch=max_batch
+        )
 
     def detect(self, images: list[tuple[Any, bool]], **options: Any) -> Any:
         """As `_core.Detector.detect`; an image may also be a `DeviceImage`."""
@@ -119,7 +130,7 @@ class Pipeline:
             if self._has_log():
                 forward_log()
 
-    def _as_core(self, image: DeviceImage) -> Any:
+    def _as_core(self, image: DeviceImage) -> _cuda.CudaImage:
         return self._image(image.pointer, image.size, image.channels, image.row_stride, image.stream)
 
 
