@@ -34,7 +34,6 @@ int device_count() {
                              " or newer: install or update the driver");
   }
   if (error == cudaErrorNoDevice || error == cudaSuccess) {
-    // Not run in tests: Python has asked the driver before, and refused.
     throw BackendUnavailable("the NVIDIA driver sees no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES");
   }
   throw BackendUnavailable(std::string("CUDA does not start: ") + cudaGetErrorName(error) + ", " +

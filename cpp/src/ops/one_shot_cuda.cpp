@@ -232,6 +232,7 @@ void decode_once(int device, std::span<const TensorView> outputs, const HeadSpec
   check_decode_options(options, head);
   check_image_index(image, measure_head(outputs, head));
   const NmsOptions no_nms{.max_det = 1};
+  PostprocessItem item;
   std::vector<float4> boxes;
   DecodeCounts counts{};
 
@@ -244,7 +245,7 @@ void decode_once(int device, std::span<const TensorView> outputs, const HeadSpec
   }
   const DecodeHead described = describe_head(tensors, head);
   const std::uint8_t* const d_classes = options.classes.empty() ? nullptr : errand.upload(options.classes);
-  const PostprocessItem item = postprocess_item(options, no_nms, d_classes, {}, {1, 1});
+  item = postprocess_item(options, no_nms, d_classes, {}, {1, 1});
   const DecodeWorkspace workspace = decode_workspace(
       described, options.max_candidates, errand.reserve(decode_workspace_bytes(described, options.max_candidates)));
   SWIFTDET_CHECK_CUDA(launch_decode(described, errand.upload(one(item)), workspace, errand.stream()));
