@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -46,7 +47,7 @@ std::vector<std::uint8_t> noise(Random& random, std::size_t count) {
 /// Pixels with room after each row, seen forwards or mirrored.
 ImageView view_of(Random& random, const std::vector<std::uint8_t>& pixels, Size size, int channels, int row) {
   if (random.chance(50)) return {pixels.data(), size, channels, row, channels, 1};
-  return {pixels.data() + (size.width - 1) * channels, size, channels, row, -channels, 1};
+  return {pixels.data() + std::ptrdiff_t{channels} * (size.width - 1), size, channels, row, -channels, 1};
 }
 
 ops::Preprocess random_preprocess(Random& random) {
