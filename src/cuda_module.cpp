@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "convert.hpp"
+#include "cuda_dlpack.hpp"
 #include "detect_call.hpp"
 #include "gil.hpp"
 #include "swiftdet/base/log.hpp"
@@ -247,6 +248,13 @@ void register_detector(py::module_& m) {
       .def("detect", &detect, "images"_a, py::kw_only(), "conf"_a, "iou"_a, "max_det"_a, "class_agnostic"_a,
            "multi_label"_a, "classes"_a, "network_size"_a = py::none(), "max_candidates"_a = ops::kMaxCandidates,
            "As swiftdet._core.Detector.detect; an image may also be a CudaImage.")
+      .def(
+          "lend_stream",
+          [](const GpuDetector& self) {
+            const GilReleased nogil;
+            return std::make_unique<StreamLoan>(self.lend_stream());
+          },
+          "A stream of this detector's GPU, for who makes an image to wait on; to be released after the detection.")
       .def_property_readonly("capture_refusal", &GpuDetector::capture_refusal,
                              "Why runs are not replayed as a graph; empty if they are.");
 }
@@ -260,6 +268,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("build_config", &swiftdet::python::build_config,
         "What this build is: version, CUDA runtime, architectures, TensorRT headers (empty: without TensorRT).");
   swiftdet::python::register_devices(m);
+  swiftdet::python::register_dlpack(m);
   swiftdet::python::register_tensorrt(m);
   swiftdet::python::register_detector(m);
 }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "swiftdet/cuda/stream.hpp"
+#include "swiftdet/cuda/stream_pool.hpp"
 #include "swiftdet/detector.hpp"
 #include "swiftdet/gpu_engine.hpp"
 #include "swiftdet/ops/head.hpp"
@@ -55,6 +56,10 @@ class GpuDetector {
   ///                         what `results` then hold is of no use, and the next call starts afresh.
   void detect(std::span<const GpuSourceImage> images, const CallOptions& options,
               std::span<DetectionsBuffer> results) const;
+
+  /// A stream of the engine's device on which whoever makes an image can queue a wait for its work: then
+  /// GpuSourceImage::producer, and to be kept until detect() has returned. @throw CudaError
+  [[nodiscard]] cuda::StreamPool::Lease lend_stream() const;
 
   /// Why this network's runs are queued one kernel at a time instead of as a graph; empty if they are not.
   [[nodiscard]] std::string capture_refusal() const;

@@ -249,8 +249,10 @@ void GpuSession::start(std::span<const GpuSourceImage> images, const CallOptions
   if (!current_) capture();
 
   const std::size_t bytes = write_block(images, options);
+  std::optional<cuda::StreamHandle> awaited;
   for (const GpuSourceImage& image : images) {
-    if (!image.producer) continue;
+    if (!image.producer || image.producer == awaited) continue;
+    awaited = image.producer;
     if (pixels_ready_ == nullptr) {
       pixels_ready_ = std::make_unique<cuda::Event>(stream_.device(), cuda::Event::Purpose::kOrder);
     }

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swiftdet import device_images
 from swiftdet.cuda_devices import CudaDevice, CudaDriver, driver_release
 from swiftdet.device_images import DeviceImage
 from swiftdet.engines.signature import Port, Signature
@@ -14,6 +15,7 @@ from swiftdet.engines.tensorrt import library as tensorrt
 from swiftdet.errors import BackendUnavailable, ModelError
 
 if TYPE_CHECKING:
+    from swiftdet.device_images import Color
     from swiftdet.engines.tensorrt.plan_files import Plan
 
 _LOG = logging.getLogger("swiftdet.tensorrt")
@@ -108,7 +110,15 @@ class Pipeline:
         cuda = cuda_part()
         self._has_log = cuda.has_log
         self._image = cuda.CudaImage
+        self._tensor = cuda.DlpackTensor
+        self._device = engine.device
         self._core = cuda.Detector(engine, preprocess, head, imgsz, max_sessions=sessions, max_batch=max_batch)
+
+    def borrow(self, source: Any, color: Color) -> DeviceImage:
+        """An image in this GPU's memory, as `device_images.borrow`: for `detect`, then to be released."""
+        return device_images.borrow(
+            source, color, device=self._device, lend_stream=self._core.lend_stream, take=self._tensor
+        )
 
     def detect(self, images: list[tuple[Any, bool]], **options: Any) -> Any:
         """As `_core.Detector.detect`; an image may also be a `DeviceImage`."""
