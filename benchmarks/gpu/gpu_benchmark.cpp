@@ -337,14 +337,12 @@ bool same_detections(const DetectionsBuffer& a, const DetectionsBuffer& b) {
 /// The product's own pipeline with the stand-in network: pixels on the host to detections on the host.
 void bench_pipeline(const Effort& effort, Size source, int batch, Table& table) {
   constexpr NetworkSize kNetwork{640, 640};
+  constexpr std::size_t kStages = 7;
   const GpuDetector::Config config{.engine = gpu_network(kDevice, kNetwork),
                                    .preprocess = {},
                                    .head = network_head(),
                                    .network_size = {kNetwork.height, kNetwork.width}};
-  GpuDetector::Config timed_config = config;
-  timed_config.stage_times = true;
   const GpuDetector gpu(config);
-  const GpuDetector timed(timed_config);
   const Detector cpu({cpu_network(kNetwork), config.preprocess, config.head, config.network_size, 1});
   std::vector<std::vector<std::uint8_t>> pixels;
   std::vector<GpuSourceImage> images;
@@ -358,21 +356,23 @@ void bench_pipeline(const Effort& effort, Size source, int batch, Table& table) 
   std::vector<DetectionsBuffer> timed_results(images.size());
   std::vector<DetectionsBuffer> expected(images.size());
   const CallOptions options;
+  const CallOptions timed{.timed = true};
   cpu.detect(cpu_images, options, expected);
 
   std::vector<double> wall;
-  std::vector<double> stages[3];
+  std::vector<double> stages[kStages];
   for (int round = -3; round < effort.rounds; ++round) {
     const auto begin = std::chrono::steady_clock::now();
     gpu.detect(images, options, results);
     const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
-    timed.detect(images, options, timed_results);
+    gpu.detect(images, timed, timed_results);
     if (round < 0) continue;
     wall.push_back(took.count() / batch);
     const StageTimes& times = timed_results.front().times;
-    stages[0].push_back(1000.0 * times.preprocess_ms);
-    stages[1].push_back(1000.0 * times.inference_ms);
-    stages[2].push_back(1000.0 * times.postprocess_ms);
+    const StageTimes::Transfers& around = times.transfers.value();
+    const double each[kStages] = {around.pack_ms,       around.copy_in_ms,  times.preprocess_ms, times.inference_ms,
+                                  times.postprocess_ms, around.copy_out_ms, around.unpack_ms};
+    for (std::size_t i = 0; i < kStages; ++i) stages[i].push_back(1000.0 * each[i]);
   }
   bool equal = gpu.capture_refusal().empty() && !expected.front().conf.empty();
   for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -380,8 +380,9 @@ void bench_pipeline(const Effort& effort, Size source, int batch, Table& table) 
   }
   const std::string size = name_of(source) + ", batch " + std::to_string(batch);
   table.add("call", size + ", wall, per image", median(wall), 0.0, equal);
-  const char* const names[] = {" copy in + letterbox", " stand-in network", " decode to unpacked"};
-  for (std::size_t i = 0; i < 3; ++i) table.add(" of it", size + names[i], median(stages[i]), 0.0, equal);
+  const char* const names[kStages] = {" pack on the host", " copy in",  " letterbox",         " stand-in network",
+                                      " decode and NMS",   " copy out", " unpack on the host"};
+  for (std::size_t i = 0; i < kStages; ++i) table.add(" of it", size + names[i], median(stages[i]), 0.0, equal);
   if (!gpu.capture_refusal().empty()) std::printf("not captured: %s\n", gpu.capture_refusal().c_str());
 }
 

@@ -44,6 +44,7 @@ class _CallOptions:
     multi_label: bool
     imgsz: tuple[int, int]
     color: Color
+    timed: bool = False
 
 
 class Detector:
@@ -238,6 +239,8 @@ class Detector:
                 contiguous), which are read where they are, after the work that makes them, and given back before the
                 call ends.
             **per_call: conf, iou, max_det, classes, class_agnostic, multi_label, imgsz, color: for this call alone.
+                timed=True takes the stages of a GPU apart by CUDA events, for `Detections.speed`; the call makes a few
+                calls of CUDA more for it. On the CPU they are always apart.
 
         Returns:
             `Detections` for one image, a list in the order of the input for a list. Boxes are in source px.
@@ -324,6 +327,7 @@ class Detector:
             multi_label=options.multi_label,
             classes=options.classes,
             network_size=options.imgsz,
+            timed=options.timed,
         )
         return [Detections.from_core(core, self._names, image) for image, core in zip(batch, raw, strict=True)]
 
@@ -374,7 +378,7 @@ class Detector:
                 return checks.fraction(name, value)
             case "max_det":
                 return checks.whole(name, value)
-            case "class_agnostic" | "multi_label":
+            case "class_agnostic" | "multi_label" | "timed":
                 return checks.switch(name, value)
             case "color":
                 return checks.choice(name, value, ("bgr", "rgb"))
