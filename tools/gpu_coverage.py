@@ -34,7 +34,7 @@ PATTERNS = (
     "cpp/src/ops/*.cuh",
     "cpp/src/ops/*_descriptors.cpp",
     "cpp/src/ops/*_formulas.hpp",
-    "src/cuda_module.cpp",
+    "src/cuda_*.cpp",
 )
 # The CMake targets whose objects count. The CPU's bodies share the formulas: their runs are not the kernels' runs.
 TARGETS = (
