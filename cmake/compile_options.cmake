@@ -21,7 +21,8 @@ if(SWIFTDET_SANITIZE)
     message(FATAL_ERROR "SWIFTDET_SANITIZE: the address and thread sanitizers exclude one another")
   endif()
   list(APPEND options -fsanitize=${SWIFTDET_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
-  target_link_options(swiftdet_options INTERFACE -fsanitize=${SWIFTDET_SANITIZE})
+  # nvcc links too, and knows no sanitizers: what it links finds their libraries in the process.
+  target_link_options(swiftdet_options INTERFACE $<$<LINK_LANGUAGE:CXX>:-fsanitize=${SWIFTDET_SANITIZE}>)
 endif()
 if(SWIFTDET_COVERAGE)
   # Atomic: kernels' tests and sessions run on several threads. The library by name: nvcc links too, and knows no

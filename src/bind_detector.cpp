@@ -47,7 +47,7 @@ void register_detector(py::module_& m) {
           "detect",
           [](const Detector& self, const std::vector<std::pair<py::array, bool>>& images, float conf, float iou,
              int max_det, bool class_agnostic, bool multi_label, const std::optional<std::vector<int>>& classes,
-             std::optional<std::pair<int, int>> network_size, int max_candidates) {
+             std::optional<std::pair<int, int>> network_size, int max_candidates, bool timed) {
             std::vector<SourceImage> sources;
             sources.reserve(images.size());
             for (const auto& [pixels, is_rgb] : images) {
@@ -60,7 +60,8 @@ void register_detector(py::module_& m) {
                                       .multi_label = multi_label,
                                       .classes = class_flags(classes, self.config().head.num_classes),
                                       .network_size = network_size ? as_size(*network_size) : Size{},
-                                      .max_candidates = max_candidates};
+                                      .max_candidates = max_candidates,
+                                      .timed = timed};
             std::vector<DetectionsBuffer> results(images.size());
             {
               const GilReleased nogil;
@@ -70,10 +71,11 @@ void register_detector(py::module_& m) {
           },
           py::arg("images"), py::kw_only(), py::arg("conf"), py::arg("iou"), py::arg("max_det"),
           py::arg("class_agnostic"), py::arg("multi_label"), py::arg("classes"), py::arg("network_size") = py::none(),
-          py::arg("max_candidates") = ops::kMaxCandidates,
+          py::arg("max_candidates") = ops::kMaxCandidates, py::arg("timed") = false,
           "Detects in (uint8 image, is_rgb) pairs and returns, per image, (xyxy float32 [K,4] source px, conf float32 "
           "[K],\n"
-          "cls int32 [K], truncated, (preprocess, inference, postprocess) in ms). The arrays own their memory.");
+          "cls int32 [K], truncated, (preprocess, inference, postprocess) in ms). The arrays own their memory.\n"
+          "`timed` changes nothing here: on the CPU the stages are always told apart.");
 }
 
 }  // namespace swiftdet::python

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "convert.hpp"
+#include "cuda_dlpack.hpp"
 #include "detect_call.hpp"
 #include "gil.hpp"
 #include "register.hpp"
@@ -99,7 +100,7 @@ GpuSourceImage as_source(const AnyImage& image, bool is_rgb, int device) {
 
 py::list detect(const GpuDetector& self, const std::vector<std::pair<AnyImage, bool>>& images, float conf, float iou,
                 int max_det, bool class_agnostic, bool multi_label, const std::optional<std::vector<int>>& classes,
-                const std::optional<std::pair<int, int>>& network_size, int max_candidates) {
+                const std::optional<std::pair<int, int>>& network_size, int max_candidates, bool timed) {
   std::vector<GpuSourceImage> sources;
   sources.reserve(images.size());
   const int device = self.config().engine->device();
@@ -111,7 +112,8 @@ py::list detect(const GpuDetector& self, const std::vector<std::pair<AnyImage, b
                             .multi_label = multi_label,
                             .classes = class_flags(classes, self.config().head.num_classes),
                             .network_size = network_size ? as_size(*network_size) : Size{},
-                            .max_candidates = max_candidates};
+                            .max_candidates = max_candidates,
+                            .timed = timed};
   std::vector<DetectionsBuffer> results(images.size());
   {
     const GilReleased nogil;
@@ -232,22 +234,31 @@ void register_pipeline(py::module_& m) {
       "The pipeline on a GPU: copy in, graph (letterbox, engine, decode, NMS), copy out, wait.\n\n"
       "Safe from any number of threads; the GIL is released while it works.")
       .def(py::init([](std::shared_ptr<const GpuEngine> engine, const ops::Preprocess& preprocess,
-                       const ops::HeadSpec& head, std::pair<int, int> network_size, int max_sessions, int max_batch,
-                       bool stage_times) {
+                       const ops::HeadSpec& head, std::pair<int, int> network_size, int max_sessions, int max_batch) {
              return std::unique_ptr<GpuDetector, DeleteWithoutGil>(
                  new GpuDetector({.engine = std::move(engine),
                                   .preprocess = preprocess,
                                   .head = head,
                                   .network_size = as_size(network_size),
                                   .max_sessions = max_sessions,
-                                  .max_batch = max_batch,
-                                  .stage_times = stage_times}));
+                                  .max_batch = max_batch}));
            }),
            "engine"_a, "preprocess"_a, "head"_a, "network_size"_a, py::kw_only(), "max_sessions"_a = 0,
-           "max_batch"_a = 8, "stage_times"_a = false)
-      .def("detect", &detect, "images"_a, py::kw_only(), "conf"_a, "iou"_a, "max_det"_a, "class_agnostic"_a,
-           "multi_label"_a, "classes"_a, "network_size"_a = py::none(), "max_candidates"_a = ops::kMaxCandidates,
-           "As swiftdet._core.Detector.detect; an image may also be a CudaImage.")
+           "max_batch"_a = 8)
+      .def(
+          "detect", &detect, "images"_a, py::kw_only(), "conf"_a, "iou"_a, "max_det"_a, "class_agnostic"_a,
+          "multi_label"_a, "classes"_a, "network_size"_a = py::none(), "max_candidates"_a = ops::kMaxCandidates,
+          "timed"_a = false,
+          "As swiftdet._core.Detector.detect; an image may also be a CudaImage.\n\n"
+          "`timed`: the times are (pack, copy in, preprocess, inference, postprocess, copy out, unpack), the first and "
+          "the last by the\nhost's clock, the others by CUDA events.")
+      .def(
+          "lend_stream",
+          [](const GpuDetector& self) {
+            const GilReleased nogil;
+            return std::make_unique<StreamLoan>(self.lend_stream());
+          },
+          "A stream of this detector's GPU, for who makes an image to wait on; to be released after the detection.")
       .def_property_readonly("capture_refusal", &GpuDetector::capture_refusal,
                              "Why runs are not replayed as a graph; empty if they are.");
 }
@@ -261,6 +272,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("build_config", &swiftdet::python::build_config,
         "What this build is: version, CUDA runtime, architectures, TensorRT headers (empty: without TensorRT).");
   swiftdet::python::register_devices(m);
+  swiftdet::python::register_dlpack(m);
   swiftdet::python::register_tensorrt(m);
   swiftdet::python::register_pipeline(m);
   swiftdet::python::register_cuda_ops(m);

@@ -30,15 +30,20 @@ inline std::vector<std::uint8_t> class_flags(const std::optional<std::vector<int
   return flags;
 }
 
-/// (xyxy float32 [K, 4] source px, conf float32 [K], cls int32 [K], truncated, (preprocess, inference, postprocess)
-/// ms).
+/// (preprocess, inference, postprocess); of a timed run on a GPU (pack, copy in, those three, copy out, unpack).
+inline py::tuple to_tuple(const StageTimes& times) {
+  if (!times.transfers) return py::make_tuple(times.preprocess_ms, times.inference_ms, times.postprocess_ms);
+  return py::make_tuple(times.transfers->pack_ms, times.transfers->copy_in_ms, times.preprocess_ms, times.inference_ms,
+                        times.postprocess_ms, times.transfers->copy_out_ms, times.transfers->unpack_ms);
+}
+
+/// (xyxy float32 [K, 4] source px, conf float32 [K], cls int32 [K], truncated, times of the stages in ms).
 inline py::tuple to_tuple(DetectionsBuffer result) {
   const auto count = static_cast<py::ssize_t>(result.size());
   const StageTimes times = result.times;
   const auto truncated = result.truncated;
   return py::make_tuple(to_numpy(std::move(result.xyxy), {count, 4}), to_numpy(std::move(result.conf), {count}),
-                        to_numpy(std::move(result.cls), {count}), truncated,
-                        py::make_tuple(times.preprocess_ms, times.inference_ms, times.postprocess_ms));
+                        to_numpy(std::move(result.cls), {count}), truncated, to_tuple(times));
 }
 
 inline py::list to_list(std::vector<DetectionsBuffer> results) {

@@ -22,6 +22,7 @@ import numpy as np
 from swiftdet import _core, device_policy
 from swiftdet.engines.tensorrt import running
 from swiftdet.engines.tensorrt.plan_files import SUFFIXES, read_plan
+from swiftdet.results import TIMED_STAGES
 
 OPTIONS = {"conf": 0.25, "iou": 0.7, "max_det": 300, "class_agnostic": False, "multi_label": False, "classes": None}
 
@@ -40,7 +41,7 @@ def engine_file(model, arguments):
     return path
 
 
-def pipeline(path, device, batch, *, stage_times):
+def pipeline(path, device, batch):
     """The compiled pipeline over an engine, and the description of the engine."""
     plan = read_plan(path)
     if plan.manifest is None:
@@ -50,7 +51,7 @@ def pipeline(path, device, batch, *, stage_times):
     engine = running.open_engine(plan, device)
     make = running.cuda_part().Detector
     parts = (_core.Preprocess(**preprocess), _core.HeadSpec(**vars(spec.head)), spec.imgsz)
-    return make(engine, *parts, max_batch=batch, stage_times=stage_times), engine.description, plan.manifest.precision
+    return make(engine, *parts, max_batch=batch), engine.description, plan.manifest.precision
 
 
 def measure(path, arguments):
@@ -58,16 +59,16 @@ def measure(path, arguments):
     device = device_policy.parse(arguments.device)
     rng = np.random.default_rng(0)
     frames = [(rng.integers(0, 256, (720, 1280, 3), np.uint8), False) for _ in range(arguments.batch)]
-    timed, description, precision = pipeline(path, device, arguments.batch, stage_times=True)
-    plain, *_ = pipeline(path, device, arguments.batch, stage_times=False)
-    for detector in (timed, plain):
+    detector, description, precision = pipeline(path, device, arguments.batch)
+    for timed in (True, False):
         for _ in range(arguments.warmup):
-            detector.detect(frames, **OPTIONS)
-    stages = np.array([timed.detect(frames, **OPTIONS)[0][4] for _ in range(arguments.calls)]) * arguments.batch
+            detector.detect(frames, timed=timed, **OPTIONS)
+    times = [detector.detect(frames, timed=True, **OPTIONS)[0][4] for _ in range(arguments.calls)]
+    stages = dict(zip(TIMED_STAGES, np.median(times, axis=0) * arguments.batch, strict=True))
     calls = []
     for _ in range(arguments.calls):
         start = time.perf_counter()
-        plain.detect(frames, **OPTIONS)
+        detector.detect(frames, **OPTIONS)
         calls.append(1000 * (time.perf_counter() - start))
     p50, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
     return {
@@ -77,10 +78,9 @@ def measure(path, arguments):
         "batch": arguments.batch,
         "frame": [720, 1280],
         "calls": arguments.calls,
-        "captured": timed.capture_refusal == "",
-        "preprocess_ms_p50": float(np.median(stages[:, 0])),
-        "network_ms_p50": float(np.median(stages[:, 1])),
-        "postprocess_ms_p50": float(np.median(stages[:, 2])),
+        "captured": detector.capture_refusal == "",
+        **{f"{stage}_ms_p50": float(time) for stage, time in stages.items() if stage != "inference"},
+        "network_ms_p50": float(stages["inference"]),
         "call_ms_p50": p50,
         "call_ms_p90": p90,
         "call_ms_p99": p99,

@@ -178,10 +178,11 @@ class Detector:
     """
     def __init__(self, backend: Backend, preprocess: Preprocess, head: HeadSpec, network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], *, max_sessions: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
-    def detect(self, images: collections.abc.Sequence[tuple[numpy.ndarray, bool]], *, conf: typing.SupportsFloat | typing.SupportsIndex, iou: typing.SupportsFloat | typing.SupportsIndex, max_det: typing.SupportsInt | typing.SupportsIndex, class_agnostic: bool, multi_label: bool, classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None, network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, max_candidates: typing.SupportsInt | typing.SupportsIndex = 30000) -> list:
+    def detect(self, images: collections.abc.Sequence[tuple[numpy.ndarray, bool]], *, conf: typing.SupportsFloat | typing.SupportsIndex, iou: typing.SupportsFloat | typing.SupportsIndex, max_det: typing.SupportsInt | typing.SupportsIndex, class_agnostic: bool, multi_label: bool, classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None, network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, max_candidates: typing.SupportsInt | typing.SupportsIndex = 30000, timed: bool = False) -> list:
         """
         Detects in (uint8 image, is_rgb) pairs and returns, per image, (xyxy float32 [K,4] source px, conf float32 [K],
         cls int32 [K], truncated, (preprocess, inference, postprocess) in ms). The arrays own their memory.
+        `timed` changes nothing here: on the CPU the stages are always told apart.
         """
 def build_config() -> dict:
     """

@@ -10,8 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from swiftdet import _core, checks, engines, images, sources
-from swiftdet.device_images import describe as describe_on_device
-from swiftdet.device_images import is_on_device
+from swiftdet.device_images import DeviceImage, is_on_device
 from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType
 from swiftdet.model import is_plan
 from swiftdet.model import load as load_model
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from swiftdet.device_images import DeviceImage
     from swiftdet.device_policy import Choice
     from swiftdet.engines.signature import Signature
     from swiftdet.engines.tensorrt.plan_files import Plan
@@ -46,6 +44,7 @@ class _CallOptions:
     multi_label: bool
     imgsz: tuple[int, int]
     color: Color
+    timed: bool = False
 
 
 class Detector:
@@ -235,9 +234,13 @@ class Detector:
 
         Args:
             image: uint8 array [H, W, 3] in `color` order (or [H, W], [H, W, 4]; any strides), PIL image, path,
-                encoded bytes, or anything with `__array__`; or a list of these. A detector on a GPU also takes arrays
-                in that GPU's memory (`__cuda_array_interface__`, rows contiguous), which are read where they are.
+                encoded bytes, or anything with `__array__` or, on the CPU, `__dlpack__`; or a list of these. A
+                detector on a GPU also takes arrays in that GPU's memory (DLPack or `__cuda_array_interface__`, rows
+                contiguous), which are read where they are, after the work that makes them, and given back before the
+                call ends.
             **per_call: conf, iou, max_det, classes, class_agnostic, multi_label, imgsz, color: for this call alone.
+                timed=True takes the stages of a GPU apart by CUDA events, for `Detections.speed`; the call makes a few
+                calls of CUDA more for it. On the CPU they are always apart.
 
         Returns:
             `Detections` for one image, a list in the order of the input for a list. Boxes are in source px.
@@ -252,7 +255,7 @@ class Detector:
         """
         options = self._call_options(self._defaults, per_call) if per_call else self._defaults
         if isinstance(image, list | tuple):
-            return self._detect([self._load(item, options.color) for item in image], options)
+            return self._detect(self._load_all(image, options.color), options)
         return self._detect([self._load(image, options.color)], options)[0]
 
     @overload
@@ -291,10 +294,27 @@ class Detector:
     def _load(self, source: Any, color: Color) -> Image | DeviceImage:
         """One image: where it is if that is a GPU's memory and the detector runs on one, else read to the host."""
         if self._device.kind == "cuda" and is_on_device(source):
-            return describe_on_device(source, color)
+            image: DeviceImage = self._pipeline_for(self.spec.imgsz).borrow(source, color)
+            return image
         return images.load(source, color=color)
 
+    def _load_all(self, items: Sequence[Any], color: Color) -> list[Image | DeviceImage]:
+        batch: list[Image | DeviceImage] = []
+        try:
+            batch.extend(self._load(item, color) for item in items)
+        except BaseException:
+            _release(batch)
+            raise
+        return batch
+
     def _detect(self, batch: list[Image | DeviceImage], options: _CallOptions) -> list[Detections]:
+        try:
+            return self._detections(batch, options)
+        finally:
+            if self._device.kind == "cuda":
+                _release(batch)  # also after a failure nothing reads them any more: the core has waited
+
+    def _detections(self, batch: list[Image | DeviceImage], options: _CallOptions) -> list[Detections]:
         pipeline = self._pipeline_for(options.imgsz)
         # The core writes RGB planes; telling it the other order of the pixels makes them BGR.
         wanted = self.spec.preprocess.channel_order
@@ -307,6 +327,7 @@ class Detector:
             multi_label=options.multi_label,
             classes=options.classes,
             network_size=options.imgsz,
+            timed=options.timed,
         )
         return [Detections.from_core(core, self._names, image) for image, core in zip(batch, raw, strict=True)]
 
@@ -357,7 +378,7 @@ class Detector:
                 return checks.fraction(name, value)
             case "max_det":
                 return checks.whole(name, value)
-            case "class_agnostic" | "multi_label":
+            case "class_agnostic" | "multi_label" | "timed":
                 return checks.switch(name, value)
             case "color":
                 return checks.choice(name, value, ("bgr", "rgb"))
@@ -396,6 +417,13 @@ class Detector:
             more = ", ..." if len(self._names) > 8 else ""
             raise InvalidArgument(f"classes: this model has no class {wanted!r:.60}; it has: {some}{more}")
         return int(class_id)
+
+
+def _release(batch: list[Image | DeviceImage]) -> None:
+    """Gives memory of a GPU back to whom it belongs."""
+    for image in batch:
+        if isinstance(image, DeviceImage):
+            image.release()
 
 
 class _GpuEngines:

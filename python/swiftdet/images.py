@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
 
-from swiftdet import image_files
+from swiftdet import device_images, image_files
 from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, InvalidType
 
 Color = Literal["bgr", "rgb"]
@@ -64,8 +65,9 @@ def load(source: Any, *, color: Color = "bgr", max_pixels: int | None = None) ->
     state of Pillow or Python.
 
     Args:
-        source: uint8 array [H, W] or [H, W, 1 | 3 | 4] of any strides, or an object with `__array__` (a torch CPU
-            tensor) that gives one; `PIL.Image`; path; encoded file content as bytes, bytearray or memoryview.
+        source: uint8 array [H, W] or [H, W, 1 | 3 | 4] of any strides, or an object with `__array__` or
+            `__dlpack__` (a torch CPU tensor) that gives one; `PIL.Image`; path; encoded file content as bytes,
+            bytearray or memoryview.
         color: channel order of arrays; files know theirs.
         max_pixels: larger images are refused before they are decoded; None: Pillow's `Image.MAX_IMAGE_PIXELS`
             (89,478,485 unless the process changed it).
@@ -92,13 +94,15 @@ def load(source: Any, *, color: Color = "bgr", max_pixels: int | None = None) ->
         return Image(pixels, "rgb", None, note)
     if isinstance(source, PilImage.Image):
         return _from_pil(source, max_pixels)
-    if hasattr(source, "__cuda_array_interface__"):
+    if device_images.is_on_device(source):
         raise BackendUnavailable(
             f"image in GPU memory ({type(source).__name__}): this needs a detector on that GPU (device='cuda'); "
             "pass a host array, for instance image.cpu().numpy()"
         )
     if hasattr(source, "__array__"):
-        return _from_array(_as_array(source), color)
+        return _from_array(_as_array(source, np.asarray), color)
+    if hasattr(source, "__dlpack__"):
+        return _from_array(_as_array(source, np.from_dlpack), color)
     raise InvalidType(f"image: expected an array, PIL.Image, path or encoded bytes, got {_hint(source)}")
 
 
@@ -128,10 +132,10 @@ def _hint(source: object) -> str:
     return name
 
 
-def _as_array(source: Any) -> npt.NDArray[Any]:
+def _as_array(source: Any, convert: Callable[[Any], npt.NDArray[Any]]) -> npt.NDArray[Any]:
     try:
-        return np.asarray(source)
-    except (TypeError, ValueError, RuntimeError) as e:
+        return convert(source)
+    except (AttributeError, BufferError, TypeError, ValueError, RuntimeError) as e:
         raise InvalidType(
             f"image: {type(source).__name__} does not convert to an array: {image_files.reason(e)}"
         ) from e

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 ByteArray: TypeAlias = npt.NDArray[np.uint8]
 
-__all__ = ["STAGES", "Boxes", "Detections", "HostArray"]
+__all__ = ["STAGES", "TIMED_STAGES", "Boxes", "Detections", "HostArray"]
 
 STAGES = ("preprocess", "inference", "postprocess")
 """Keys of `Detections.speed`, in the order in which they happen."""
+TIMED_STAGES = ("pack", "copy_in", *STAGES, "copy_out", "unpack")
+"""The same of a timed call on a GPU: the first and the last by the host's clock, the others by CUDA events."""
 
 
 class Detections:
@@ -41,7 +43,9 @@ class Detections:
         names: class id -> name.
         orig_shape: (height, width) of the source image in px, after its EXIF orientation was applied.
         path: the file that the image came from, or None.
-        speed: milliseconds per stage: "preprocess", "inference", "postprocess".
+        speed: milliseconds per stage: "preprocess", "inference", "postprocess". On a GPU "inference" is all that the
+            device does; the host packs before and unpacks after. With `timed=True` the device's stages are taken apart
+            by CUDA events, as `TIMED_STAGES`. Of a batch, each image's share.
         truncated: candidates that the limits cut off: beyond the candidate limit, and behind the point where
             `max_det` was full and another box would have survived. 0: nothing is missing.
         note: what reading the file changed, for instance an EXIF rotation, or None.
@@ -96,7 +100,7 @@ class Detections:
             path: where the image came from.
             orig_img: the source pixels, uint8 [H, W, 3] BGR or an `images.Image`; borrowed, not copied. Without it
                 `orig_img` reads `path` again.
-            speed: milliseconds per stage; stages left out are 0.
+            speed: milliseconds per stage, of `STAGES` or of `TIMED_STAGES`; stages left out are 0.
             truncated: candidates cut off.
             note: what reading the image changed.
 
@@ -128,10 +132,13 @@ class Detections:
         height, width = (int(side) for side in orig_shape)
         if height < 1 or width < 1:
             raise InvalidArgument(f"detections: expected orig_shape (height, width) of at least 1 px, got {orig_shape}")
-        times = dict.fromkeys(STAGES, 0.0)
-        for stage, milliseconds in (speed or {}).items():
+        given = speed or {}
+        times = dict.fromkeys(STAGES if given.keys() <= set(STAGES) else TIMED_STAGES, 0.0)
+        for stage, milliseconds in given.items():
             if stage not in times:
-                raise InvalidArgument(f"detections: unknown stage {stage!r} in speed; expected {', '.join(STAGES)}")
+                raise InvalidArgument(
+                    f"detections: unknown stage {stage!r} in speed; expected {', '.join(TIMED_STAGES)}"
+                )
             times[stage] = float(milliseconds)
         image = images.load(orig_img) if isinstance(orig_img, np.ndarray) else orig_img
         if image is not None and image.size != (height, width):
@@ -154,7 +161,7 @@ class Detections:
     @classmethod
     def from_core(
         cls,
-        core: tuple[FloatArray, FloatArray, IntArray, int, tuple[float, float, float]],
+        core: tuple[FloatArray, FloatArray, IntArray, int, tuple[float, ...]],
         names: Mapping[int, str],
         image: images.Image | DeviceImage,
     ) -> Self:
@@ -241,7 +248,7 @@ class Detections:
     @property
     def speed(self) -> dict[str, float]:
         """Milliseconds per stage; a copy."""
-        return dict(zip(STAGES, self._times, strict=True))
+        return dict(zip(STAGES if len(self._times) == len(STAGES) else TIMED_STAGES, self._times, strict=True))
 
     @property
     def orig_img(self) -> ByteArray:

@@ -86,3 +86,41 @@ def test_the_second_detector_takes_the_engine_of_the_first(swiftdet, picture, tm
         np.testing.assert_array_equal(second(picture).xyxy, expected.xyxy)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.suffix in {".engine", ".plan"}}
     assert after == {path: made[path] for path in after}
+
+
+@pytest.fixture(params=["torch", "cupy"])
+def on_gpu(request):
+    """Copies a picture to the GPU by a library that is installed; the copy may still be under way."""
+    library = pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+    if request.param == "cupy":
+        return library.asarray
+    return lambda pixels: library.from_numpy(np.ascontiguousarray(pixels)).to("cuda", non_blocking=True)
+
+
+@pytest.mark.timeout(600)
+def test_tensors_on_the_gpu_equal_the_same_pixels_on_the_host(swiftdet, picture, on_gpu, tmp_path):
+    from swiftdet import images
+
+    pixels = images.load(picture).bgr().copy()
+    with swiftdet.Detector(DEMOS[0], device="cuda", cache_dir=tmp_path) as gpu:
+        expected = gpu(pixels)
+        assert len(expected) > 3
+        for _ in range(20):
+            found = gpu(on_gpu(pixels))
+            np.testing.assert_array_equal(found.xyxy, expected.xyxy)
+            np.testing.assert_array_equal(found.conf, expected.conf)
+        with pytest.raises(swiftdet.InvalidArgument, match="permute"):
+            gpu(on_gpu(pixels.transpose(2, 0, 1).copy()))
+
+
+@pytest.mark.timeout(600)
+def test_stages_are_timed_by_events(swiftdet, picture, tmp_path):
+    with swiftdet.Detector(DEMOS[0], device="cuda", cache_dir=tmp_path) as gpu:
+        plain = gpu(picture)
+        for _ in range(3):
+            timed = gpu(picture, timed=True)
+            np.testing.assert_array_equal(timed.xyxy, plain.xyxy)
+            np.testing.assert_array_equal(timed.conf, plain.conf)
+        assert {"copy_in", "inference", "copy_out"} < set(timed.speed)
+        assert all(time > 0 for time in timed.speed.values())
+        assert "copy_in" not in gpu(picture).speed

@@ -181,6 +181,16 @@ class TestPredict:
         assert code == 0
         assert [str(source) for source, _ in opened[0].calls] == ["high.png", "wide.jpg", "sub/x.bmp", "wide.jpg"]
         assert out.splitlines()[-1] == "4 images, 6 objects, 4.0 ms per image"
+        assert opened[0].calls[0][1] == {}
+
+    def test_the_stages_are_shown_on_request(self, opened, run):
+        code, out, _ = run("predict", ".", "--model", "m", "--timed")
+        assert code == 0
+        assert out.splitlines()[-2:] == [
+            "2 images, 3 objects, 4.0 ms per image",
+            "ms per image: preprocess 1.000, inference 2.500, postprocess 0.500",
+        ]
+        assert [per_call for _, per_call in opened[0].calls] == [{"timed": True}] * 2
 
     def test_json_is_the_only_output(self, run):
         code, out, err = run("predict", ".", "--model", "m.onnx", "--conf", "0.3", "--json")

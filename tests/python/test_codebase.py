@@ -212,7 +212,7 @@ MAY_IMPORT = {
     "spec": {"errors"},
     "checks": {"errors", "spec"},
     "image_files": {"errors"},
-    "images": {"errors", "image_files"},
+    "images": {"device_images", "errors", "image_files"},
     "drawing": {"errors"},
     "boxes": {"errors"},
     "device_images": {"errors"},

@@ -138,6 +138,14 @@ def test_per_call_options_are_that_calls_alone(make_detector, image):
         assert len(detector(image)) == before
 
 
+def test_timed_changes_nothing_on_the_cpu(make_detector, image):
+    with make_detector() as detector:
+        plain, timed = detector(image), detector(image, timed=True)
+        assert_same(timed, plain)
+        assert list(timed.speed) == list(plain.speed) == ["preprocess", "inference", "postprocess"]
+        assert all(time > 0 for time in timed.speed.values())
+
+
 def test_max_det_is_counted_as_truncation(make_detector, image):
     with make_detector(conf=0.0, iou=1.0) as detector:
         everything = detector(image, max_det=30000)
@@ -178,6 +186,7 @@ def test_classes_by_id_and_by_name(make_detector, image):
         {"classes": [[1]]},
         {"class_agnostic": "false"},
         {"multi_label": None},
+        {"timed": 1},
         {"color": "hsv"},
         {"imgsz": 128},
         {"imgsz": (64, 96, 3)},

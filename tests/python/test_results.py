@@ -12,7 +12,7 @@ from PIL import Image as PilImage
 
 from swiftdet import images
 from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, InvalidType, SwiftdetError
-from swiftdet.results import Boxes, Detections, HostArray
+from swiftdet.results import TIMED_STAGES, Boxes, Detections, HostArray
 
 NAMES = {0: "person", 1: "bicycle", 2: "car"}
 
@@ -129,6 +129,12 @@ class TestImmutability:
             found.conf = np.zeros(3)
         with pytest.raises(AttributeError, match="immutable"):
             del found.path
+
+    def test_the_stages_of_a_timed_call_on_a_gpu(self):
+        found = make(speed={"copy_in": 0.5, "inference": 2.0})
+        assert list(found.speed) == list(TIMED_STAGES)
+        assert (found.speed["copy_in"], found.speed["inference"], found.speed["unpack"]) == (0.5, 2.0, 0.0)
+        assert found[:0].speed == found.speed
 
     def test_names_and_speed_are_copies(self):
         found = make()

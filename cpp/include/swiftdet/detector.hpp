@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -31,13 +32,24 @@ struct CallOptions {
   std::vector<std::uint8_t> classes{};  ///< one flag per class; empty = all
   Size network_size{};                  ///< {0, 0}: the detector's own
   int max_candidates = ops::kMaxCandidates;
+  bool timed = false;  ///< on a GPU: take the stages apart by events; the CPU's are always apart
 };
 
-/// Milliseconds of one image in each stage, by a monotonic clock.
+/// Milliseconds of one image in each stage, by a monotonic clock. On a GPU only the host can be told from the device
+/// so: preprocessing is the packing of the pixels, inference all that the device does, postprocessing the unpacking.
 struct StageTimes {
   double preprocess_ms = 0.0;
   double inference_ms = 0.0;
   double postprocess_ms = 0.0;
+
+  /// What lies around the three stages of a timed run on a GPU, which then are the device's own, by CUDA events.
+  struct Transfers {
+    double pack_ms = 0.0;      ///< into pinned memory; by the clock
+    double copy_in_ms = 0.0;   ///< by events
+    double copy_out_ms = 0.0;  ///< by events
+    double unpack_ms = 0.0;    ///< by the clock
+  };
+  std::optional<Transfers> transfers{};
 };
 
 /// Detections of one image: boxes float32 xyxy in source px, clipped to the image; by score desc. Capacity is kept.

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "swiftdet/cuda/stream.hpp"
+#include "swiftdet/cuda/stream_pool.hpp"
 #include "swiftdet/detector.hpp"
 #include "swiftdet/gpu_engine.hpp"
 #include "swiftdet/ops/head.hpp"
@@ -29,6 +30,7 @@ struct GpuSourceImage {
 /// A session belongs to one batch size and network size; it owns a stream, an execution context, all buffers and a
 /// captured graph. The first call with a new key prepares one; buffers grow with the largest image seen and are kept.
 /// Once warm, a call allocates nothing on the device and makes exactly four calls of work: copy, graph, copy, wait.
+/// A timed call (CallOptions::timed) launches a graph of its own that holds marks, and puts marks around it.
 /// After an error that the device does not survive, every call fails at once and says so.
 class GpuDetector {
  public:
@@ -37,9 +39,8 @@ class GpuDetector {
     ops::Preprocess preprocess;
     ops::HeadSpec head;
     Size network_size;
-    int max_sessions = 0;      ///< 0: 4, enough for two threads and two batch sizes
-    int max_batch = 8;         ///< most images in one run; the engine's own limit holds too
-    bool stage_times = false;  ///< take times of the stages with events; else inference_ms covers the whole graph
+    int max_sessions = 0;  ///< 0: 4, enough for two threads and two batch sizes
+    int max_batch = 8;     ///< most images in one run; the engine's own limit holds too
   };
 
   /// @throw ModelError  the head contradicts itself or does not fit the engine's outputs; InvalidArgument  the engine
@@ -55,6 +56,10 @@ class GpuDetector {
   ///                         what `results` then hold is of no use, and the next call starts afresh.
   void detect(std::span<const GpuSourceImage> images, const CallOptions& options,
               std::span<DetectionsBuffer> results) const;
+
+  /// A stream of the engine's device on which whoever makes an image can queue a wait for its work: then
+  /// GpuSourceImage::producer, and to be kept until detect() has returned. @throw CudaError
+  [[nodiscard]] cuda::StreamPool::Lease lend_stream() const;
 
   /// Why this network's runs are queued one kernel at a time instead of as a graph; empty if they are not.
   [[nodiscard]] std::string capture_refusal() const;

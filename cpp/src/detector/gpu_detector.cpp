@@ -46,7 +46,8 @@ struct GpuDetector::State {
       : config(std::move(given)),
         outputs(head_outputs(config)),
         pool(config.max_sessions > 0 ? config.max_sessions : kDefaultSessions,
-             [this](const GpuSessionKey& key) { return std::make_unique<GpuSession>(config, outputs, key); }) {
+             [this](const GpuSessionKey& key) { return std::make_unique<GpuSession>(config, outputs, key); }),
+        streams(std::make_shared<cuda::StreamPool>(config.engine->device())) {
     static_cast<void>(batches_of(config.network_size));
   }
 
@@ -89,7 +90,8 @@ struct GpuDetector::State {
   mutable std::mutex mutex;  // guards the two below
   mutable std::string lost;
   mutable std::string capture_refusal;
-  mutable Pool pool;  // dies first: sessions use the config
+  mutable Pool pool;  // dies before what is above: sessions use the config
+  std::shared_ptr<cuda::StreamPool> streams;
 };
 
 GpuDetector::GpuDetector(Config config) {
@@ -108,6 +110,16 @@ GpuDetector::~GpuDetector() {
 }
 
 const GpuDetector::Config& GpuDetector::config() const noexcept { return state_->config; }
+
+cuda::StreamPool::Lease GpuDetector::lend_stream() const {
+  state_->check_alive();
+  try {
+    return state_->streams->lend();
+  } catch (const CudaError& e) {
+    state_->note_loss(e);
+    throw;
+  }
+}
 
 std::string GpuDetector::capture_refusal() const {
   const std::lock_guard lock(state_->mutex);

@@ -19,9 +19,6 @@ constexpr std::size_t kAlignment = 256;
 /// Pixel memory grows in steps of this, so that a video whose frames differ little settles at once.
 constexpr std::size_t kPixelStep = std::size_t{1} << 20U;
 
-// Marks of the stages, for Config::stage_times.
-enum Mark : std::size_t { kBegin, kPreprocessed, kInferred, kPostprocessed, kMarks };
-
 std::size_t round_up(std::size_t value, std::size_t unit) { return (value + unit - 1) / unit * unit; }
 
 double milliseconds(std::chrono::steady_clock::duration duration) {
@@ -103,11 +100,6 @@ GpuSession::GpuSession(const GpuDetector::Config& config, std::span<const std::s
   items_offset_ = round_up(batch * sizeof(device::LetterboxImage), kAlignment);
   classes_offset_ = items_offset_ + round_up(batch * sizeof(device::PostprocessItem), kAlignment);
   pixels_offset_ = classes_offset_ + round_up(static_cast<std::size_t>(config.head.num_classes), kAlignment);
-  if (config.stage_times) {
-    for (std::size_t i = 0; i < kMarks; ++i) {
-      marks_.push_back(std::make_unique<cuda::Event>(engine.device(), cuda::Event::Purpose::kTiming));
-    }
-  }
 }
 
 GpuSession::~GpuSession() { stream_.synchronize_no_throw(); }  // nothing may run on what is freed next
@@ -115,7 +107,7 @@ GpuSession::~GpuSession() { stream_.synchronize_no_throw(); }  // nothing may ru
 void GpuSession::reserve(std::size_t pixel_bytes, const CallOptions& options) {
   const int on = stream_.device();
   if (pixels_offset_ + pixel_bytes > block_.bytes() || block_.bytes() == 0) {
-    current_ = false;
+    replays_[0].current = replays_[1].current = false;
     const std::size_t bytes = pixels_offset_ + std::max(round_up(pixel_bytes, kPixelStep), kPixelStep);
     block_ = {};  // both generations at once need not fit
     d_block_ = {};
@@ -123,7 +115,7 @@ void GpuSession::reserve(std::size_t pixel_bytes, const CallOptions& options) {
     d_block_ = cuda::DeviceBuffer(on, bytes);
   }
   if (options.max_candidates > max_candidates_) {
-    current_ = false;
+    replays_[0].current = replays_[1].current = false;
     const std::int32_t most = std::max(options.max_candidates, ops::kMaxCandidates);
     max_candidates_ = 0;
     d_decode_ = {};
@@ -131,7 +123,7 @@ void GpuSession::reserve(std::size_t pixel_bytes, const CallOptions& options) {
     max_candidates_ = most;
   }
   if (options.max_det > layout_.capacity) {
-    current_ = false;
+    replays_[0].current = replays_[1].current = false;
     const device::PackedLayout layout{options.max_det};
     const auto batch = static_cast<std::size_t>(key.batch);
     layout_ = {};
@@ -145,22 +137,27 @@ void GpuSession::reserve(std::size_t pixel_bytes, const CallOptions& options) {
   }
 }
 
-void GpuSession::mark(std::size_t event, bool with_events) const {
-  if (with_events && !marks_.empty()) marks_[event]->record(stream_.handle());
+void GpuSession::mark(Mark which, bool timed) const {
+  if (timed) marks_[which]->record(stream_.handle());
 }
 
-void GpuSession::queue_run(bool with_events) const {
+/// Milliseconds of one image of the run that has ended.
+double GpuSession::between(Mark begin, Mark end) const {
+  return static_cast<double>(marks_[end]->milliseconds_since(*marks_[begin])) / static_cast<double>(image_count_);
+}
+
+void GpuSession::queue_run(bool timed) const {
   const auto* const d_images = place<const device::LetterboxImage>(d_block_.d_data(), 0);
   const auto* const d_items = place<const device::PostprocessItem>(d_block_.d_data(), items_offset_);
   SWIFTDET_CHECK_CUDA(device::launch_letterbox(d_images, target_, stream_.handle()));
-  mark(kPreprocessed, with_events);
+  mark(kPreprocessed, timed);
   context_->enqueue(stream_.handle());
-  mark(kInferred, with_events);
+  mark(kInferred, timed);
   const device::DecodeWorkspace workspace = device::decode_workspace(head_, max_candidates_, d_decode_.d_data());
   SWIFTDET_CHECK_CUDA(device::launch_decode(head_, d_items, workspace, stream_.handle()));
   SWIFTDET_CHECK_CUDA(device::launch_nms(head_, d_items, workspace.candidates, layout_, d_nms_.d_data(),
                                          d_results_.d_data(), stream_.handle()));
-  mark(kPostprocessed, with_events);
+  mark(kPostprocessed, timed);
 }
 
 /// One run without images outside a capture: engines set themselves up in their first run of a shape.
@@ -174,14 +171,14 @@ void GpuSession::warm_up() {
   warm_ = true;
 }
 
-void GpuSession::capture() {
-  graph_ = {};
-  current_ = true;
+void GpuSession::capture(Replay& replay, bool timed) {
+  replay.graph = {};
+  replay.current = true;
   if (!capture_refusal_.empty()) return;
   try {
     cuda::Capture capture(stream_);
-    queue_run(true);
-    graph_ = capture.finish();
+    queue_run(timed);
+    replay.graph = capture.finish();
   } catch (const BackendError& e) {  // the engine cannot be captured: loops, conditions, or a call that waits
     capture_refusal_ = e.what();
   } catch (const CudaError& e) {
@@ -237,11 +234,18 @@ void GpuSession::start(std::span<const GpuSourceImage> images, const CallOptions
   for (const GpuSourceImage& image : images) pixel_bytes += packed_bytes(image);
   reserve(pixel_bytes, options);
   if (!warm_) warm_up();
-  if (!current_) capture();
+  timed_ = options.timed;
+  while (timed_ && marks_.size() < kMarks) {
+    marks_.push_back(std::make_unique<cuda::Event>(stream_.device(), cuda::Event::Purpose::kTiming));
+  }
+  Replay& replay = replays_[timed_ ? 1 : 0];
+  if (!replay.current) capture(replay, timed_);
 
   const std::size_t bytes = write_block(images, options);
+  std::optional<cuda::StreamHandle> awaited;
   for (const GpuSourceImage& image : images) {
-    if (!image.producer) continue;
+    if (!image.producer || image.producer == awaited) continue;
+    awaited = image.producer;
     if (pixels_ready_ == nullptr) {
       pixels_ready_ = std::make_unique<cuda::Event>(stream_.device(), cuda::Event::Purpose::kOrder);
     }
@@ -250,30 +254,32 @@ void GpuSession::start(std::span<const GpuSourceImage> images, const CallOptions
   }
   image_count_ = images.size();
   queued_ = Clock::now();
-  stage_ms_ = milliseconds(queued_ - begin);
+  pack_ms_ = milliseconds(queued_ - begin);
 
-  mark(kBegin, true);
+  mark(kBegin, timed_);
   stream_.copy_to_device(d_block_.d_data(), block_.data(), bytes);
-  if (graph_) {
-    graph_.launch(stream_);
+  mark(kCopiedIn, timed_);
+  if (replay.graph) {
+    replay.graph.launch(stream_);
   } else {
-    queue_run(true);
+    queue_run(timed_);
   }
   stream_.copy_to_host(results_.data(), d_results_.d_data(), image_count_ * layout_.image_bytes());
+  mark(kCopiedOut, timed_);
 }
 
 void GpuSession::finish(std::span<DetectionsBuffer> results) {
   stream_.synchronize();
   const auto arrived = Clock::now();
   const auto count = static_cast<double>(image_count_);
-  StageTimes times{.preprocess_ms = stage_ms_ / count, .inference_ms = milliseconds(arrived - queued_) / count};
-  if (!marks_.empty()) {
-    const auto between = [&](Mark begin, Mark end) {
-      return static_cast<double>(marks_[end]->milliseconds_since(*marks_[begin])) / count;
-    };
-    times.preprocess_ms += between(kBegin, kPreprocessed);
-    times.inference_ms = between(kPreprocessed, kInferred);
-    times.postprocess_ms = between(kInferred, kPostprocessed);
+  StageTimes times{.preprocess_ms = pack_ms_ / count, .inference_ms = milliseconds(arrived - queued_) / count};
+  if (timed_) {
+    times = {.preprocess_ms = between(kCopiedIn, kPreprocessed),
+             .inference_ms = between(kPreprocessed, kInferred),
+             .postprocess_ms = between(kInferred, kPostprocessed),
+             .transfers = StageTimes::Transfers{.pack_ms = pack_ms_ / count,
+                                                .copy_in_ms = between(kBegin, kCopiedIn),
+                                                .copy_out_ms = between(kPostprocessed, kCopiedOut)}};
   }
   for (std::size_t i = 0; i < image_count_; ++i) {
     const std::byte* const packed = results_.data() + i * layout_.image_bytes();
@@ -298,7 +304,10 @@ void GpuSession::finish(std::span<DetectionsBuffer> results) {
     result.times = times;
   }
   const double unpacked_ms = milliseconds(Clock::now() - arrived) / count;
-  for (std::size_t i = 0; i < image_count_; ++i) results[i].times.postprocess_ms += unpacked_ms;
+  for (std::size_t i = 0; i < image_count_; ++i) {
+    StageTimes& known = results[i].times;
+    (known.transfers ? known.transfers->unpack_ms : known.postprocess_ms) += unpacked_ms;
+  }
 }
 
 }  // namespace swiftdet

@@ -59,9 +59,17 @@ class GpuSession {
 
   void reserve(std::size_t pixel_bytes, const CallOptions& options);
   void warm_up();
-  void capture();
-  void queue_run(bool with_events) const;
-  void mark(std::size_t event, bool with_events) const;
+  /// The graph in two forms: one as it is, and one with the marks of the stages in it, for runs that are timed.
+  struct Replay {
+    cuda::Graph graph;
+    bool current = false;  ///< it holds the buffers as they are
+  };
+  enum Mark : std::size_t { kBegin, kCopiedIn, kPreprocessed, kInferred, kPostprocessed, kCopiedOut, kMarks };
+
+  void capture(Replay& replay, bool timed);
+  void queue_run(bool timed) const;
+  void mark(Mark which, bool timed) const;
+  [[nodiscard]] double between(Mark begin, Mark end) const;
   std::size_t write_block(std::span<const GpuSourceImage> images, const CallOptions& options);
 
   const GpuDetector::Config& config_;
@@ -85,15 +93,15 @@ class GpuSession {
   cuda::PinnedBuffer results_;
   cuda::DeviceBuffer d_results_;
 
-  std::unique_ptr<cuda::Event> pixels_ready_;  // made for the first image that is on the device
-  std::vector<std::unique_ptr<cuda::Event>> marks_;
-  cuda::Graph graph_;
+  std::unique_ptr<cuda::Event> pixels_ready_;        // made for the first image that is on the device
+  std::vector<std::unique_ptr<cuda::Event>> marks_;  // made for the first timed run
+  std::array<Replay, 2> replays_;                    // of runs that are not timed, and of those that are
   std::string capture_refusal_;
   bool warm_ = false;
-  bool current_ = false;  // the graph holds the buffers as they are
 
   std::size_t image_count_ = 0;
-  double stage_ms_ = 0.0;
+  bool timed_ = false;
+  double pack_ms_ = 0.0;
   Clock::time_point queued_;
 };
 

@@ -28,10 +28,17 @@ def environment(build: Path, *, eager: bool, **more: str) -> dict[str, str]:
 
     libraries = build.resolve() / "gpusim"
     cudart = next(libraries.glob("libcudart.so.1[0-9]"))
+    sanitizers = (libraries / "preload.txt").read_text().split()
     return {
+        # Python and its modules leak by design. A host that follows a device pointer must still end by a signal.
+        "ASAN_OPTIONS": "detect_leaks=0:handle_segv=0:detect_stack_use_after_return=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "TBB_ENABLE_SANITIZERS": "1",  # OpenVINO's threads then load nothing with RTLD_DEEPBIND, which ASan refuses
         **os.environ,
         BUILD_VARIABLE: str(build.resolve()),
-        "LD_PRELOAD": str(cudart),  # by its name it is taken for the real one wherever that is asked for
+        "LD_PRELOAD": " ".join(
+            [*sanitizers, str(cudart)]
+        ),  # by its name it is taken for the real one wherever that is asked for
         "SWIFTDET_TENSORRT_LIB": str(libraries),
         "GPUSIM_TWINS": str(libraries / "libgpusim_twins.so"),
         "GPUSIM_OPENVINO_LIB": str(openvino.library_dir()),

@@ -61,29 +61,59 @@ def test_buffers_grow_once_and_stay(cuda, columns_plan):
         assert work(cuda.log()) == WARM_CALL
 
 
-def test_stages_are_timed_on_request(cuda, columns_plan):
-    from swiftdet import _core
-    from swiftdet.engines.tensorrt import running
-    from swiftdet.engines.tensorrt.plan_files import read_plan
+TIMED_CALL = [
+    "cudaEventRecord",
+    "cudaMemcpyAsync HostToDevice",
+    "cudaEventRecord",
+    "cudaGraphLaunch",
+    "cudaMemcpyAsync DeviceToHost",
+    "cudaEventRecord",
+    "cudaStreamSynchronize",
+    *5 * ["cudaEventElapsedTime"],
+]
+STAGES = ["pack", "copy_in", "preprocess", "inference", "postprocess", "copy_out", "unpack"]
 
-    plan = read_plan(columns_plan)
-    spec = plan.manifest.spec
-    preprocess = {name: value for name, value in vars(spec.preprocess).items() if name != "channel_order"}
-    timed = running.cuda_part().Detector(
-        running.open_engine(plan, 0),
-        _core.Preprocess(**preprocess),
-        _core.HeadSpec(**vars(spec.head)),
-        spec.imgsz,
-        stage_times=True,
-    )
-    options = {"conf": 0.05, "iou": 0.7, "max_det": 300, "class_agnostic": False, "multi_label": False, "classes": None}
-    for _ in range(2):
-        cuda.clear_log()
-        ((_, conf, _, _, times),) = timed.detect([(picture(80, 80), False)], **options)
-    assert len(conf) > 0
-    assert all(time > 0 for time in times)
-    assert sum(line == "cudaEventElapsedTime" for line in cuda.log()) == 3
-    assert work(cuda.log())[-4:] == ["cudaStreamSynchronize", *3 * ["cudaEventElapsedTime"]]
+
+def test_stages_are_timed_on_request(cuda, columns_plan):
+    """Three marks around the copies, three in the graph; a call that is not timed knows nothing of them."""
+    with swiftdet.Detector(columns_plan, device="cuda", conf=0.05) as gpu:
+        plain = gpu(picture(80, 80))
+        assert not any(line.startswith("cudaEvent") for line in cuda.log())
+        first = gpu(picture(80, 80), timed=True)
+        for _ in range(2):  # each form has a graph of its own, which stays
+            cuda.clear_log()
+            timed = gpu(picture(80, 80), timed=True)
+            assert [line for line in work(cuda.log()) if line != "cudaStreamIsCapturing"] == TIMED_CALL
+            assert list(timed.speed) == STAGES
+            assert all(time > 0 for time in timed.speed.values())
+            cuda.clear_log()
+            again = gpu(picture(80, 80), timed=False)
+            assert work(cuda.log()) == WARM_CALL
+            assert list(again.speed) == ["preprocess", "inference", "postprocess"]
+            for other in (first, timed, again):
+                assert_same(other, plain)
+
+
+def test_marks_stay_in_order_through_batches_and_growing_buffers(cuda, columns_plan):
+    with swiftdet.Detector(columns_plan, device="cuda", max_batch=2) as gpu:
+        for side in (40, 900):  # the second is over the first step of a MiB: both graphs are captured anew
+            images = [picture(side, side + i, i) for i in range(3)]
+            plain, timed = gpu(images), gpu(images, timed=True)
+            for a, b in zip(plain, timed, strict=True):
+                assert_same(a, b)
+            assert all(list(result.speed) == STAGES and min(result.speed.values()) > 0 for result in timed)
+            assert timed[0].speed["copy_in"] == timed[1].speed["copy_in"]  # shares of one run
+            assert timed[0].speed["copy_in"] != timed[2].speed["copy_in"]
+
+
+def test_a_network_that_refuses_capture_is_timed_too(cuda, read_model, write_plan):
+    loaded = read_model("ultralytics-columns")
+    with swiftdet.Detector(write_plan(loaded, captures=False), device="cuda") as gpu:
+        for _ in range(2):
+            timed = gpu(picture(70, 90), timed=True)
+        assert list(timed.speed) == STAGES
+        assert all(time > 0 for time in timed.speed.values())
+        assert list(gpu(picture(70, 90)).speed) == ["preprocess", "inference", "postprocess"]
 
 
 def test_a_network_that_refuses_capture_runs_uncaptured_and_says_so(cuda, read_model, write_plan, caplog):

@@ -19,14 +19,14 @@ def expected(columns_plan):
         return gpu(IMAGE, conf=0.05)
 
 
-def life(plan, errors):
+def life(plan, errors, **options):
     """Opens a detector, calls it twice, closes it; collects what is raised. The result of the last call, or None."""
     result = None
     try:
         with swiftdet.Detector(plan, device="cuda") as gpu:
             for _ in range(2):
                 try:
-                    result = gpu(IMAGE, conf=0.05)
+                    result = gpu(IMAGE, conf=0.05, **options)
                 except swiftdet.SwiftdetError as e:
                     errors.append(e.with_traceback(None))  # whose frames would keep the pipeline
                     result = None
@@ -35,10 +35,10 @@ def life(plan, errors):
     return result
 
 
-@pytest.mark.parametrize("error", [INVALID_VALUE, OUT_OF_MEMORY])
-def test_every_call_of_cuda_fails_once(cuda, columns_plan, expected, error):
+@pytest.mark.parametrize(("error", "timed"), [(INVALID_VALUE, False), (OUT_OF_MEMORY, False), (INVALID_VALUE, True)])
+def test_every_call_of_cuda_fails_once(cuda, columns_plan, expected, error, timed):
     cuda.clear_log()
-    life(columns_plan, [])
+    life(columns_plan, [], timed=timed)
     total = cuda.calls()
     assert total > 50
     before = sorted(cuda.live())
@@ -48,7 +48,7 @@ def test_every_call_of_cuda_fails_once(cuda, columns_plan, expected, error):
         cuda.clear_log()
         cuda.fail(nth, error)
         errors = []
-        result = life(columns_plan, errors)
+        result = life(columns_plan, errors, timed=timed)
         assert cuda.failed(), nth
         assert all(type(e) in TYPED for e in errors), (nth, errors)
         assert len(errors) <= 1, (nth, errors)  # one failure, one error: the call after it works

@@ -10,6 +10,7 @@ using gpusim::Capture;
 using gpusim::Event;
 using gpusim::Graph;
 using gpusim::Machine;
+using gpusim::Mark;
 using gpusim::Stream;
 using gpusim::thread;
 using gpusim::Work;
@@ -45,9 +46,6 @@ GPUSIM_API cudaError_t cudaStreamDestroy(cudaStream_t handle) {
   }
   if (machine.streams.count(stream) == 0) return Call::done(cudaErrorInvalidResourceHandle);
   machine.drain(*stream);
-  for (Event* const event : machine.events) {
-    if (event->stream == stream) event->stream = nullptr;
-  }
   machine.streams.erase(stream);
   delete stream;
   return cudaSuccess;
@@ -105,11 +103,7 @@ GPUSIM_API cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t even
     stream->capture = event->capture;
     return cudaSuccess;
   }
-  return Call::done(machine.submit(*stream, {[event, &machine] {
-                                               if (!event->done && event->stream != nullptr)
-                                                 machine.drain(*event->stream);
-                                             },
-                                             false}));
+  return Call::done(machine.submit(*stream, {[mark = event->mark, &machine] { machine.reach(*mark); }, false}));
 }
 
 GPUSIM_API cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void* user) {
@@ -164,12 +158,9 @@ GPUSIM_API cudaError_t cudaEventRecordWithFlags(cudaEvent_t handle, cudaStream_t
     return cudaSuccess;
   }
   event->capture = nullptr;
-  if (stream->capture == nullptr) {
-    event->done = false;
-    event->stream = stream;
-  }
-  return Call::done(Machine::get().submit(*stream, {[event] {
-                                                      event->done = event->recorded = true;
+  if (stream->capture == nullptr) event->mark = std::make_shared<Mark>(Mark{false, stream});
+  return Call::done(Machine::get().submit(*stream, {[event, mark = event->mark] {
+                                                      mark->done = event->recorded = true;
                                                       event->at = std::chrono::steady_clock::now();
                                                     },
                                                     false}));
@@ -186,7 +177,7 @@ GPUSIM_API cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   if (event == nullptr) return Call::done(cudaErrorInvalidResourceHandle);
   if (event->capture != nullptr) return Call::done(cudaErrorCapturedEvent);
   Machine& machine = Machine::get();
-  if (!event->done && event->stream != nullptr) machine.drain(*event->stream);
+  machine.reach(*event->mark);
   return Call::done(machine.take_work_error(event->device));
 }
 
@@ -195,7 +186,7 @@ GPUSIM_API cudaError_t cudaEventQuery(cudaEvent_t handle) {
   if (call.refused()) return call.result();
   Event* const event = event_of(handle);
   if (event == nullptr) return Call::done(cudaErrorInvalidResourceHandle);
-  return event->done ? cudaSuccess : cudaErrorNotReady;
+  return event->mark->done ? cudaSuccess : cudaErrorNotReady;
 }
 
 GPUSIM_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t first, cudaEvent_t second) {
@@ -206,7 +197,7 @@ GPUSIM_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t fir
   if (begin == nullptr || end == nullptr || !begin->times || !end->times || !begin->recorded || !end->recorded) {
     return Call::done(cudaErrorInvalidResourceHandle);
   }
-  if (!begin->done || !end->done) return Call::done(cudaErrorNotReady);
+  if (!begin->mark->done || !end->mark->done) return Call::done(cudaErrorNotReady);
   *milliseconds = std::chrono::duration<float, std::milli>(end->at - begin->at).count();
   return cudaSuccess;
 }

@@ -75,6 +75,10 @@ void Machine::drain_all() {
   for (Stream* const stream : streams) drain(*stream);
 }
 
+void Machine::reach(const Mark& mark) {
+  if (!mark.done && streams.count(mark.stream) != 0) drain(*mark.stream);
+}
+
 cudaError_t Machine::take_work_error(int device) {
   const auto found = work_error_.find(device);
   if (found == work_error_.end()) return lost.count(device) != 0 ? lost.at(device) : cudaSuccess;

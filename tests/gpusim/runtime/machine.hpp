@@ -40,12 +40,17 @@ struct Stream {
   std::shared_ptr<Capture> capture;
 };
 
+/// One recording of an event: who waits for it waits for this one, also if the event is recorded again meanwhile.
+struct Mark {
+  bool done = true;
+  Stream* stream = nullptr;  ///< may have ended since
+};
+
 struct Event {
   int device = 0;
   bool times = true;
-  bool done = true;
   bool recorded = false;
-  Stream* stream = nullptr;
+  std::shared_ptr<Mark> mark = std::make_shared<Mark>();
   std::shared_ptr<Capture> capture;
   std::chrono::steady_clock::time_point at;
 };
@@ -90,6 +95,8 @@ class Machine {
   cudaError_t submit(Stream& stream, Work work);
   void drain(Stream& stream);
   void drain_all();
+  /// Runs what stands before `mark`.
+  void reach(const Mark& mark);
   /// What work reported since the last synchronisation of `device`.
   cudaError_t take_work_error(int device);
   void raise(cudaError_t error);

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swiftdet import device_images
 from swiftdet.cuda_devices import CudaDevice, CudaDriver, driver_release
 from swiftdet.device_images import DeviceImage
 from swiftdet.engines.signature import Port, Signature
@@ -16,6 +17,7 @@ from swiftdet.errors import BackendUnavailable, ModelError
 
 if TYPE_CHECKING:
     from swiftdet import _core, _cuda
+    from swiftdet.device_images import Color
     from swiftdet.engines.tensorrt.plan_files import Plan
 
 _LOG = logging.getLogger("swiftdet.tensorrt")
@@ -119,6 +121,14 @@ class Pipeline:
         self._image: type[_cuda.CudaImage] = cuda.CudaImage
         self._core: _cuda.Detector = cuda.Detector(
             engine, preprocess, head, imgsz, max_sessions=sessions, max_batch=max_batch
+        )
+        self._tensor: type[_cuda.DlpackTensor] = cuda.DlpackTensor
+        self._device: int = engine.device
+
+    def borrow(self, source: Any, color: Color) -> DeviceImage:
+        """An image in this GPU's memory, as `device_images.borrow`: for `detect`, then to be released."""
+        return device_images.borrow(
+            source, color, device=self._device, lend_stream=self._core.lend_stream, take=self._tensor
         )
 
     def detect(self, images: list[tuple[Any, bool]], **options: Any) -> Any:
