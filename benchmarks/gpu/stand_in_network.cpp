@@ -47,6 +47,7 @@ class GpuNetwork final : public GpuEngine {
   [[nodiscard]] BatchRange batch_range(Size size) const noexcept override {
     return size == Size{size_.height, size_.width} ? BatchRange{1, 16} : BatchRange{};
   }
+  [[nodiscard]] std::size_t context_bytes() const noexcept override { return 0; }
   [[nodiscard]] std::string description() const override { return "stand-in network"; }
   [[nodiscard]] std::unique_ptr<GpuContext> create_context(const Shape& shape,
                                                            cuda::StreamHandle /*stream*/) const override {
@@ -105,6 +106,7 @@ class CpuNetwork final : public Backend {
   [[nodiscard]] const Port& input() const noexcept override { return input_; }
   [[nodiscard]] const std::vector<Port>& outputs() const noexcept override { return outputs_; }
   [[nodiscard]] int preferred_sessions() const noexcept override { return 1; }
+  [[nodiscard]] std::size_t context_bytes() const noexcept override { return 0; }
   [[nodiscard]] std::string description() const override { return "stand-in network"; }
   [[nodiscard]] std::unique_ptr<BackendSession> create_session(const Shape& shape) const override {
     return std::make_unique<CpuNetworkSession>(size_, shape);

@@ -119,6 +119,16 @@ class Pipeline:
             if self._has_log():
                 forward_log()
 
+    def close(self) -> None:
+        """As `_core.Detector.close`."""
+        self._core.close()
+
+    @property
+    def sessions(self) -> tuple[int, int, int, int]:
+        """As `_core.Detector.sessions`."""
+        counts: tuple[int, int, int, int] = self._core.sessions
+        return counts
+
     def _as_core(self, image: DeviceImage) -> Any:
         return self._image(image.pointer, image.size, image.channels, image.row_stride, image.stream)
 
