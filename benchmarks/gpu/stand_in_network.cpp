@@ -106,7 +106,6 @@ class CpuNetwork final : public Backend {
   [[nodiscard]] const Port& input() const noexcept override { return input_; }
   [[nodiscard]] const std::vector<Port>& outputs() const noexcept override { return outputs_; }
   [[nodiscard]] int preferred_sessions() const noexcept override { return 1; }
-  [[nodiscard]] std::size_t context_bytes() const noexcept override { return 0; }
   [[nodiscard]] std::string description() const override { return "stand-in network"; }
   [[nodiscard]] std::unique_ptr<BackendSession> create_session(const Shape& shape) const override {
     return std::make_unique<CpuNetworkSession>(size_, shape);

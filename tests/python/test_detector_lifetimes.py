@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -14,8 +12,6 @@ import make_models
 import numpy as np
 import onnx
 import pytest
-
-import swiftdet
 
 SIZE = (64, 96)
 
