@@ -80,7 +80,7 @@ void register_detector(py::module_& m) {
           "UsedAfterFork in a forked child.")
       .def("close", &Detector::close, "Calls that hold a session finish; those that wait for one raise DetectorClosed.")
       .def_property_readonly(
-          "sessions", [](const Detector& self) { return as_python(self.sessions()); },
+          "sessions", [](const Detector& self) { return counts_tuple(self.sessions()); },
           "(limit, made, idle, waiting): most sessions, those that exist, those that are free, calls that wait.");
 }
 

@@ -252,7 +252,7 @@ void register_detector(py::module_& m) {
            "As swiftdet._core.Detector.detect; an image may also be a CudaImage.")
       .def("close", &GpuDetector::close, "As swiftdet._core.Detector.close.")
       .def_property_readonly(
-          "sessions", [](const GpuDetector& self) { return as_python(self.sessions()); },
+          "sessions", [](const GpuDetector& self) { return counts_tuple(self.sessions()); },
           "As swiftdet._core.Detector.sessions.")
       .def_property_readonly("capture_refusal", &GpuDetector::capture_refusal,
                              "Why runs are not replayed as a graph; empty if they are.");

@@ -32,7 +32,7 @@ inline std::vector<std::uint8_t> class_flags(const std::optional<std::vector<int
 }
 
 /// (limit, made, idle, waiting)
-inline std::tuple<int, int, int, int> as_python(const SessionCounts& counts) {
+inline std::tuple<int, int, int, int> counts_tuple(const SessionCounts& counts) {
   return {counts.limit, counts.made, counts.idle, counts.waiting};
 }
 
