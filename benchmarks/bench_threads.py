@@ -6,8 +6,8 @@ A round is the same number of images through the same YOLOv8s (640x640, float32,
   boxes counts.
 - openvino: an `AsyncInferQueue` of the plugin's own size over a model compiled for throughput, as its documentation
   and `benchmark_app` do it: the tensor is made beforehand and shared, nothing is done with the outputs.
-- ultralytics: 8 threads with a model of their own each, as its guide to threads says, from pixels to boxes; its OpenVINO
-  backend with the hint that it chooses by itself (latency), in float32.
+- ultralytics: 8 threads with a model of their own each, as its guide to threads says, from pixels to boxes; its
+  OpenVINO backend with the hint that it chooses by itself (latency), in float32.
 
 Each side lives in a process of its own, so that its memory can be told; the processes are warm and idle between their
 rounds. Rounds alternate: before each round of one side the other side has one.

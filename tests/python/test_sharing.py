@@ -42,9 +42,7 @@ def prove(detector, default, capsys, **more):
     calls = sharing.wanted_calls(default)
     outcome = sharing.hammer(detector, pictures, kinds, twins, calls)
     with capsys.disabled():
-        print(
-            f"\n{sharing.THREADS} threads: {outcome.calls} calls, {outcome.images} images, {outcome.crossings} crossings"
-        )
+        print(f"\n{sharing.THREADS} threads: {outcome}")  # noqa: T201 - a proof shows its figures
     assert outcome.calls == calls
     assert outcome.crossings == 0
     for pipeline in detector._pipelines.values():
