@@ -195,7 +195,7 @@ Detector::Detector(Config config) {
 
 Detector::~Detector() {
   // In a forked child nothing can be freed: engines join threads that do not exist, and locks may be held for ever.
-  if (!state_->process.here()) static_cast<void>(state_.release());
+  if (!state_->process.here()) static_cast<void>(state_.release());  // NOLINT(bugprone-unused-return-value): leaked
 }
 
 const Detector::Config& Detector::config() const noexcept { return state_->config; }

@@ -112,8 +112,8 @@ GpuDetector::GpuDetector(Config config) {
 }
 
 GpuDetector::~GpuDetector() {
-  if (!state_->process.here()) {  // CUDA does not work in a forked child, and locks may be held for ever
-    static_cast<void>(state_.release());
+  if (!state_->process.here()) {          // CUDA does not work in a forked child, and locks may be held for ever
+    static_cast<void>(state_.release());  // NOLINT(bugprone-unused-return-value): leaked on purpose
     return;
   }
   std::optional<cuda::DeviceGuard> guard;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <span>
 #include <string>
@@ -53,7 +54,7 @@ Detector::Config config_for(std::shared_ptr<const Backend> backend, int max_sess
           .max_sessions = max_sessions};
 }
 
-struct Interrupted {};
+struct Interrupted : std::exception {};
 
 DetectionsBuffer detect_one(const Detector& detector, const Picture& picture, const CallOptions& options = {}) {
   std::vector<DetectionsBuffer> results(1);

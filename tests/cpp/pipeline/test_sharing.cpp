@@ -32,7 +32,7 @@ constexpr Size kOtherSize{64, 32};
 
 long wanted_calls() {
   const char* const text = std::getenv("SWIFTDET_SHARING_CALLS");  // NOLINT(concurrency-mt-unsafe): nobody sets it
-  return text == nullptr ? 4000 : std::atol(text);
+  return text == nullptr ? 4000 : std::strtol(text, nullptr, 10);
 }
 
 /// Head "rows" without objectness [N, 12, 4 + 3]. All it says hangs on every value of that image's input: one pixel
