@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "call_gate.hpp"
 #include "convert.hpp"
 #include "gil.hpp"
 #include "python_backend.hpp"
@@ -91,6 +92,7 @@ class EngineSession {
 
   void infer() {
     const GilReleased nogil;
+    const CallGate::Pass pass;
     if (busy_.exchange(true, std::memory_order_acquire)) {
       throw InvalidArgument("EngineSession: expected one thread at a time; create a session for each thread");
     }
@@ -136,6 +138,7 @@ PythonArrays infer(const Backend& engine, const py::array& images) {
   std::unique_ptr<BackendSession> session;
   {
     const GilReleased nogil;
+    const CallGate::Pass pass;
     session = engine.create_session(input.shape);
     std::copy_n(input.data, input.shape.volume(), session->input().data);
     session->start();

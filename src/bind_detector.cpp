@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "call_gate.hpp"
 #include "convert.hpp"
 #include "detect_call.hpp"
 #include "gil.hpp"
@@ -65,7 +66,8 @@ void register_detector(py::module_& m) {
             std::vector<DetectionsBuffer> results(images.size());
             {
               const GilReleased nogil;
-              self.detect(sources, options, results);
+              const CallGate::Pass pass;
+              self.detect(sources, options, results, &check_signals);
             }
             return to_list(std::move(results));
           },
@@ -75,7 +77,13 @@ void register_detector(py::module_& m) {
           "Detects in (uint8 image, is_rgb) pairs and returns, per image, (xyxy float32 [K,4] source px, conf float32 "
           "[K],\n"
           "cls int32 [K], truncated, (preprocess, inference, postprocess) in ms). The arrays own their memory.\n"
-          "`timed` changes nothing here: on the CPU the stages are always told apart.");
+          "`timed` changes nothing here: on the CPU the stages are always told apart.\n\n"
+          "On the main thread, Ctrl-C ends a call that waits or computes. Raises DetectorClosed after close(), "
+          "UsedAfterFork in a forked child.")
+      .def("close", &Detector::close, "Calls that hold a session finish; those that wait for one raise DetectorClosed.")
+      .def_property_readonly(
+          "sessions", [](const Detector& self) { return counts_tuple(self.sessions()); },
+          "(limit, made, idle, waiting): most sessions, those that exist, those that are free, calls that wait.");
 }
 
 }  // namespace swiftdet::python

@@ -31,12 +31,16 @@ void register_errors(py::module_& /*m*/) {
       raise("ModelError", e.what());
     } catch (const BackendUnavailable& e) {
       raise("BackendUnavailable", e.what());
+    } catch (const UsedAfterFork& e) {
+      raise("UsedAfterFork", e.what());
     } catch (const BackendError& e) {
       raise("BackendError", e.what());
     } catch (const CudaError& e) {
       raise("CudaError", e.what());
     } catch (const OutOfMemory& e) {
       raise("OutOfMemory", e.what());
+    } catch (const DetectorClosed& e) {
+      raise("DetectorClosed", e.what());
     } catch (const Error& e) {
       raise("SwiftdetError", e.what());
     }

@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "call_gate.hpp"
 #include "convert.hpp"
 #include "cuda_dlpack.hpp"
 #include "detect_call.hpp"
@@ -101,6 +102,7 @@ GpuSourceImage as_source(const AnyImage& image, bool is_rgb, int device) {
 py::list detect(const GpuDetector& self, const std::vector<std::pair<AnyImage, bool>>& images, float conf, float iou,
                 int max_det, bool class_agnostic, bool multi_label, const std::optional<std::vector<int>>& classes,
                 const std::optional<std::pair<int, int>>& network_size, int max_candidates, bool timed) {
+  self.check_process();  // before CUDA is asked where an image lies
   std::vector<GpuSourceImage> sources;
   sources.reserve(images.size());
   const int device = self.config().engine->device();
@@ -117,7 +119,8 @@ py::list detect(const GpuDetector& self, const std::vector<std::pair<AnyImage, b
   std::vector<DetectionsBuffer> results(images.size());
   {
     const GilReleased nogil;
-    self.detect(sources, options, results);
+    const CallGate::Pass pass;
+    self.detect(sources, options, results, &check_signals);
   }
   return to_list(std::move(results));
 }
@@ -259,6 +262,10 @@ void register_pipeline(py::module_& m) {
             return std::make_unique<StreamLoan>(self.lend_stream());
           },
           "A stream of this detector's GPU, for who makes an image to wait on; to be released after the detection.")
+      .def("close", &GpuDetector::close, "As swiftdet._core.Detector.close.")
+      .def_property_readonly(
+          "sessions", [](const GpuDetector& self) { return counts_tuple(self.sessions()); },
+          "As swiftdet._core.Detector.sessions.")
       .def_property_readonly("capture_refusal", &GpuDetector::capture_refusal,
                              "Why runs are not replayed as a graph; empty if they are.");
 }
@@ -271,6 +278,7 @@ PYBIND11_MODULE(_cuda, m) {
   pybind11::module_::import("swiftdet._core");  // whose types and error translation this module shares
   m.def("build_config", &swiftdet::python::build_config,
         "What this build is: version, CUDA runtime, architectures, TensorRT headers (empty: without TensorRT).");
+  swiftdet::python::CallGate::install();
   swiftdet::python::register_devices(m);
   swiftdet::python::register_dlpack(m);
   swiftdet::python::register_tensorrt(m);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,11 @@ inline std::vector<std::uint8_t> class_flags(const std::optional<std::vector<int
     flags[static_cast<std::size_t>(id)] = 1;
   }
   return flags;
+}
+
+/// (limit, made, idle, waiting)
+inline std::tuple<int, int, int, int> counts_tuple(const SessionCounts& counts) {
+  return {counts.limit, counts.made, counts.idle, counts.waiting};
 }
 
 /// (preprocess, inference, postprocess); of a timed run on a GPU (pack, copy in, those three, copy out, unpack).

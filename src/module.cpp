@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "call_gate.hpp"
 #include "cpu/isa.hpp"
 #include "register.hpp"
 
@@ -35,6 +36,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("build_config", &build_config,
         "What this build is and what it runs on: version, compiler, instruction sets, asserts.\n\n"
         "Raises InvalidArgument when SWIFTDET_FORCE_ISA names a set that this machine lacks.");
+  swiftdet::python::CallGate::install();
   swiftdet::python::register_preprocess(m);
   swiftdet::python::register_postprocess(m);
   swiftdet::python::register_backends(m);

@@ -5,6 +5,7 @@ A benchmark takes part when its `benchmark.extra_info` holds, set before the tim
     {"case": "letterbox 1920x1080 -> 640x640", "side": "swiftdet" | "<name of the peer>", "bound": 0.33 | None}
 
 Sides with the same case are paired. `bound` is the largest ratio of the medians that we promise, on the side swiftdet.
+`"resident_mib"`, the memory that a side has in use, makes a second table.
 
 Usage: python tools/benchmark_table.py RESULT.json
 Exit code 1 when a bound is exceeded or a side is missing.
@@ -23,6 +24,10 @@ HEADER = """\
 | case | swiftdet, median ms (p25 to p75) | peer | peer, median ms (p25 to p75) | ratio | bound | |
 | --- | ---: | --- | ---: | ---: | ---: | --- |"""
 
+MEMORY_HEADER = """\
+| case | swiftdet, resident MiB | peer | peer, resident MiB |
+| --- | ---: | --- | ---: |"""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -37,7 +42,11 @@ class Measured:
 
     def __str__(self) -> str:
         """`1.23 (1.20 to 1.31)`."""
-        return f"{self.median:.3g} ({self.q1:.3g} to {self.q3:.3g})"
+        return f"{_short(self.median)} ({_short(self.q1)} to {_short(self.q3)})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def by_case(result: dict[str, Any]) -> dict[str, list[Measured]]:
@@ -74,6 +83,18 @@ def rows(cases: dict[str, list[Measured]]) -> tuple[list[str], bool]:
     return lines, good
 
 
+def memory(result: dict[str, Any]) -> list[str]:
+    """Lines of a table of the memory that each side had in use, where a benchmark tells it as `resident_mib`."""
+    told: dict[str, dict[str, float]] = {}
+    for benchmark in result["benchmarks"]:
+        info = benchmark["extra_info"]
+        if "resident_mib" in info:
+            told.setdefault(info["case"], {})[info["side"]] = info["resident_mib"]
+    pairs = [(case, side, sides) for case, sides in told.items() if OURS in sides for side in sides if side != OURS]
+    lines = [f"| {case} | {sides[OURS]:.0f} | {side} | {sides[side]:.0f} |" for case, side, sides in pairs]
+    return ["", MEMORY_HEADER, *lines] if lines else []
+
+
 def provenance(result: dict[str, Any]) -> str:
     """Where and when the figures were made."""
     machine, commit = result["machine_info"], result["commit_info"]
@@ -93,7 +114,7 @@ def main(arguments: list[str]) -> int:
         return 2
     result = json.loads(Path(arguments[0]).read_text())
     lines, good = rows(by_case(result))
-    print(HEADER, *lines, "", provenance(result), sep="\n")
+    print(HEADER, *lines, *memory(result), "", provenance(result), sep="\n")
     return 0 if good and lines else 1
 
 

@@ -22,6 +22,7 @@ from swiftdet.errors import (
     ModelError,
     OutOfMemory,
     SwiftdetError,
+    UsedAfterFork,
 )
 from swiftdet.evaluation import EvalReport, evaluate
 from swiftdet.results import Boxes, Detections
@@ -46,6 +47,7 @@ __all__ = [
     "OutOfMemory",
     "Preprocess",
     "SwiftdetError",
+    "UsedAfterFork",
     "__version__",
     "build_config",
     "checkpoints",

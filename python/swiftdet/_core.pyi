@@ -178,11 +178,22 @@ class Detector:
     """
     def __init__(self, backend: Backend, preprocess: Preprocess, head: HeadSpec, network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], *, max_sessions: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
+    def close(self) -> None:
+        """
+        Calls that hold a session finish; those that wait for one raise DetectorClosed.
+        """
     def detect(self, images: collections.abc.Sequence[tuple[numpy.ndarray, bool]], *, conf: typing.SupportsFloat | typing.SupportsIndex, iou: typing.SupportsFloat | typing.SupportsIndex, max_det: typing.SupportsInt | typing.SupportsIndex, class_agnostic: bool, multi_label: bool, classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None, network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, max_candidates: typing.SupportsInt | typing.SupportsIndex = 30000, timed: bool = False) -> list:
         """
         Detects in (uint8 image, is_rgb) pairs and returns, per image, (xyxy float32 [K,4] source px, conf float32 [K],
         cls int32 [K], truncated, (preprocess, inference, postprocess) in ms). The arrays own their memory.
         `timed` changes nothing here: on the CPU the stages are always told apart.
+
+        On the main thread, Ctrl-C ends a call that waits or computes. Raises DetectorClosed after close(), UsedAfterFork in a forked child.
+        """
+    @property
+    def sessions(self) -> tuple[int, int, int, int]:
+        """
+        (limit, made, idle, waiting): most sessions, those that exist, those that are free, calls that wait.
         """
 def build_config() -> dict:
     """

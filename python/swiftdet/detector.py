@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from swiftdet import _core, checks, engines, images, sources
 from swiftdet.device_images import DeviceImage, is_on_device
-from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType
+from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType, UsedAfterFork
 from swiftdet.model import is_plan
 from swiftdet.model import load as load_model
 from swiftdet.results import Detections
@@ -77,7 +77,9 @@ class Detector:
         class_agnostic: boxes of different classes suppress one another.
         multi_label: a prediction may yield every class over `conf`, not only its best.
         max_batch: most images that one engine call may take; on the CPU a batch runs as concurrent single images.
-        sessions: most sessions (buffers and an inference request each); None: what keeps this host busy.
+        sessions: most sessions (buffers and an inference request each), made when first needed; None: on the CPU as
+            many as this process may use cores, and one more than the engine runs at once; on a GPU as many as fit in
+            half of its free memory, 8 at most.
         trust_plan: allows engines without swiftdet's manifest; without effect on models, which are data.
         cache_dir: folder for compiled models, to start faster the next time; None: `SWIFTDET_CACHE_DIR`, else none on
             the CPU, and for engines `swiftdet` in the user's cache folder.
@@ -147,6 +149,7 @@ class Detector:
                 "color": color,
             },
         )
+        self._process = os.getpid()
         self._lock = threading.Lock()  # guards the three below; never held during inference
         self._closed = False
         self._pipelines: dict[str, Any]
@@ -249,9 +252,11 @@ class Detector:
             ImageError: an image is missing, truncated, too large or no image; nothing is detected then.
             InvalidArgument, InvalidType: an array or option outside its contract.
             BackendError: the engine failed.
-            DetectorClosed: after `close()`.
+            DetectorClosed: after `close()`, or closed while the call waited for a session.
+            UsedAfterFork: in a child of `os.fork()` that inherited the detector.
 
-        Thread-safe; blocks until the result is there, with the GIL released.
+        Thread-safe; blocks until the result is there, with the GIL released. When all sessions are busy, calls are
+        served in order of arrival. Ctrl-C on the main thread ends the call, also while it waits.
         """
         options = self._call_options(self._defaults, per_call) if per_call else self._defaults
         if isinstance(image, list | tuple):
@@ -275,11 +280,20 @@ class Detector:
         return results if stream else list(results)
 
     def close(self) -> None:
-        """Lets go of the engine. Calls in flight finish; later ones raise `DetectorClosed`. May be called twice."""
+        """Lets go of the engine. Does not wait, and may be called twice.
+
+        Calls that have a session finish with their result, and the engine goes with the last of them. Calls that wait
+        for a session, and later calls, raise `DetectorClosed`.
+        """
+        if self._forked():  # another thread of the parent may have held the lock, and nobody gives it back here
+            self._closed, self._pipelines, self._compile_for = True, {}, None
+            return
         with self._lock:
             self._closed = True
-            self._pipelines = {}
+            pipelines, self._pipelines = self._pipelines, {}
             self._compile_for = None
+        for pipeline in pipelines.values():
+            pipeline.close()
 
     def __enter__(self) -> Self:
         return self
@@ -337,6 +351,11 @@ class Detector:
         pipeline = self._pipelines.get(kind)
         if pipeline is not None:
             return pipeline
+        if self._forked():
+            raise UsedAfterFork(
+                "this detector was made before this process was forked; create the detector in the child alone, or "
+                "start processes with multiprocessing's 'spawn' or 'forkserver' method"
+            )
         with self._lock:
             if self._closed:
                 raise DetectorClosed("this detector is closed; make a new one")
@@ -347,6 +366,9 @@ class Detector:
                 pipeline = self._pipeline(self._compile_for((batch, 3, -1, -1)))
                 self._pipelines = {**self._pipelines, kind: pipeline}
             return self._pipelines[kind]
+
+    def _forked(self) -> bool:
+        return os.getpid() != self._process
 
     def _pipeline(self, backend: _core.Backend) -> _core.Detector:
         return _core.Detector(backend, *self._described(), max_sessions=self._sessions)

@@ -39,6 +39,13 @@ class BackendError(SwiftdetError):
     """An engine refused to compile or run a model; carries the engine's own words."""
 
 
+class UsedAfterFork(BackendError):  # noqa: N818
+    """Something made before `os.fork()` was used in the child, where the threads that it needs do not exist.
+
+    Make the detector in the child alone, or start processes by the "spawn" or "forkserver" method.
+    """
+
+
 class CudaError(SwiftdetError):
     """A call of CUDA failed; names the call. Where the device is lost, says that the process must be restarted."""
 
@@ -48,4 +55,4 @@ class OutOfMemory(SwiftdetError, MemoryError):  # noqa: N818
 
 
 class DetectorClosed(SwiftdetError, RuntimeError):  # noqa: N818
-    """A detector was used after `close()`."""
+    """A detector was used after `close()`, or closed while the call waited for a session."""

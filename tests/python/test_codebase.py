@@ -74,6 +74,7 @@ LAYERS = {
     "cpp/include/swiftdet/tensorrt.hpp": "backends",
     "cpp/src/backends/": "backends",
     "cpp/include/swiftdet/detector.hpp": "detector",
+    "cpp/include/swiftdet/session_counts.hpp": "detector",
     "cpp/include/swiftdet/gpu_detector.hpp": "detector",
     "cpp/src/detector/": "detector",
 }

@@ -1,6 +1,7 @@
 // What a network engine must offer the pipeline. Engines know nothing of images or boxes.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -32,6 +33,13 @@ class BackendSession {
   virtual void start() = 0;
   /// Blocks until the started run is done. @throw BackendError  the engine's own words.
   virtual void wait() = 0;
+  /// As wait(), but gives up after `patience`: false where the run still goes on. Engines that cannot do so wait.
+  [[nodiscard]] virtual bool wait_for(std::chrono::milliseconds /*patience*/) {
+    wait();
+    return true;
+  }
+  /// Asks the started run to end early, where the engine can: wait() still has to be called, and may throw.
+  virtual void cancel() noexcept {}
   /// Results of the last finished run, in the order of Backend::outputs(); valid until the next start().
   [[nodiscard]] virtual std::span<const TensorView> outputs() const = 0;
 };

@@ -9,10 +9,12 @@
 
 #include "swiftdet/backend.hpp"
 #include "swiftdet/base/image_view.hpp"
+#include "swiftdet/base/interrupt.hpp"
 #include "swiftdet/base/size.hpp"
 #include "swiftdet/ops/decode.hpp"
 #include "swiftdet/ops/head.hpp"
 #include "swiftdet/ops/letterbox.hpp"
+#include "swiftdet/session_counts.hpp"
 
 namespace swiftdet {
 
@@ -63,8 +65,12 @@ struct DetectionsBuffer {
   [[nodiscard]] std::size_t size() const noexcept { return conf.size(); }
 };
 
-/// A detector that any number of threads may share: every member is const and safe from several threads.
-/// Sessions are created lazily up to `max_sessions` and handed out in order of arrival.
+/// How many threads the operating system lets this process run at once, by its affinity mask; at least 1.
+[[nodiscard]] int usable_cores() noexcept;
+
+/// A detector that any number of threads may share: every member is safe from several threads.
+/// Sessions are created lazily up to `max_sessions` and handed out in order of arrival. In a child forked from the
+/// process that made it, a detector refuses to work, and its end frees nothing.
 class Detector {
  public:
   struct Config {
@@ -72,7 +78,7 @@ class Detector {
     ops::Preprocess preprocess;
     ops::HeadSpec head;
     Size network_size;
-    int max_sessions = 0;  ///< 0: what the backend prefers, at least the number of hardware threads
+    int max_sessions = 0;  ///< 0: one more than the backend keeps busy, at least usable_cores()
   };
 
   /// @throw ModelError  the head contradicts itself or does not fit the backend's outputs (one of unknown rank fits).
@@ -83,10 +89,17 @@ class Detector {
 
   /// Detects in each of `images` and fills `results` (same length). Blocks; once warm, allocates nothing.
   /// Results do not depend on the other images, the thread or the session.
+  /// @param interrupt  asked while the call blocks and between the images of a batch. When it throws, the call ends
+  ///                   with that as soon as the engine has let go of what runs, and loses no session.
   /// @throw InvalidArgument  bad options or image; BackendError  the engine failed, and what `results`
-  ///                         then hold is of no use.
-  void detect(std::span<const SourceImage> images, const CallOptions& options,
-              std::span<DetectionsBuffer> results) const;
+  ///                         then hold is of no use; DetectorClosed; UsedAfterFork.
+  void detect(std::span<const SourceImage> images, const CallOptions& options, std::span<DetectionsBuffer> results,
+              InterruptCheck interrupt = nullptr) const;
+
+  /// Calls that hold a session finish; those that wait for one, and later ones, throw DetectorClosed. Does not block.
+  void close() const noexcept;
+
+  [[nodiscard]] SessionCounts sessions() const;
 
   [[nodiscard]] const Config& config() const noexcept;
 

@@ -39,7 +39,7 @@ class GpuDetector {
     ops::Preprocess preprocess;
     ops::HeadSpec head;
     Size network_size;
-    int max_sessions = 0;  ///< 0: 4, enough for two threads and two batch sizes
+    int max_sessions = 0;  ///< 0: as many as fit in half of the device's free memory, 1 to 8
     int max_batch = 8;     ///< most images in one run; the engine's own limit holds too
   };
 
@@ -53,9 +53,19 @@ class GpuDetector {
   /// Detects in each of `images` and fills `results` (same length). Blocks.
   /// The detections equal those of swiftdet::Detector bit for bit, given the same network outputs.
   /// @throw InvalidArgument  bad options or image; BackendError, CudaError, OutOfMemory  the engine or device failed;
-  ///                         what `results` then hold is of no use, and the next call starts afresh.
-  void detect(std::span<const GpuSourceImage> images, const CallOptions& options,
-              std::span<DetectionsBuffer> results) const;
+  ///                         what `results` then hold is of no use, and the next call starts afresh;
+  ///                         DetectorClosed; UsedAfterFork.
+  /// @param interrupt  as for swiftdet::Detector, asked while the call waits for a session and between runs; a run
+  ///                   itself is not cut short.
+  void detect(std::span<const GpuSourceImage> images, const CallOptions& options, std::span<DetectionsBuffer> results,
+              InterruptCheck interrupt = nullptr) const;
+
+  /// As swiftdet::Detector's.
+  void close() const noexcept;
+  [[nodiscard]] SessionCounts sessions() const;
+
+  /// @throw UsedAfterFork  this process is a child of the one that made the detector; detect() asks by itself.
+  void check_process() const;
 
   /// A stream of the engine's device on which whoever makes an image can queue a wait for its work: then
   /// GpuSourceImage::producer, and to be kept until detect() has returned. @throw CudaError

@@ -64,6 +64,8 @@ class GpuEngine {
     std::int64_t most = 0;
   };
   [[nodiscard]] virtual BatchRange batch_range(Size size) const noexcept = 0;
+  /// Device memory that a context takes for itself, beyond its inputs and outputs; the most of any shape.
+  [[nodiscard]] virtual std::size_t context_bytes() const noexcept = 0;
   /// "TensorRT 10.14.1, NVIDIA T4 (cuda:0)": for provenance.
   [[nodiscard]] virtual std::string description() const = 0;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -322,6 +323,24 @@ class Session final : public BackendSession {
     library_.check(library_.api().ov_infer_request_wait(request_.get()), "run the network");
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       if (!outputs_[i].own) locate(i);
+    }
+  }
+
+  [[nodiscard]] bool wait_for(std::chrono::milliseconds patience) override {
+    if (running_) {
+      library_.check_process();
+      const auto begin = std::chrono::steady_clock::now();
+      const ov_status_e status = library_.api().ov_infer_request_wait_for(request_.get(), patience.count());
+      // The C API does not tell that time is up: a wait that took all of it is asked again, and then ends at once.
+      if (status == ov_status_e::RESULT_NOT_READY || std::chrono::steady_clock::now() - begin >= patience) return false;
+    }
+    wait();
+    return true;
+  }
+
+  void cancel() noexcept override {
+    if (running_ && library_.in_own_process()) {
+      static_cast<void>(library_.api().ov_infer_request_cancel(request_.get()));
     }
   }
 

@@ -29,7 +29,7 @@ std::filesystem::path find_library(const std::filesystem::path& folder) {
 
 }  // namespace
 
-Library::Library(const std::filesystem::path& folder) : process_(::getpid()) {
+Library::Library(const std::filesystem::path& folder) {
   const std::filesystem::path file = find_library(folder);
   // RTLD_LOCAL: its symbols stay its own, so that two releases, or another user of TBB, do not meet. Its neighbours
   // (libopenvino, libtbb) are found by its own run path.
@@ -52,13 +52,6 @@ Library::Library(const std::filesystem::path& folder) : process_(::getpid()) {
 #undef SWIFTDET_OPENVINO_FIND
   version_ = find_version();
   types_ = find_element_types();
-}
-
-void Library::check_process() const {
-  if (in_own_process()) return;
-  throw BackendError(
-      "OpenVINO was loaded before this process was forked, and its threads do not exist here; create the detector in "
-      "the child alone, or start processes with multiprocessing's 'spawn' or 'forkserver' method");
 }
 
 std::string Library::error_text(ov_status_e status) const {

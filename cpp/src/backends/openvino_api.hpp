@@ -2,7 +2,6 @@
 #pragma once
 
 #include <openvino/c/openvino.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "swiftdet/base/error.hpp"
+#include "swiftdet/base/process.hpp"
 
 namespace swiftdet::openvino {
 
@@ -30,12 +30,14 @@ namespace swiftdet::openvino {
   X(ov_get_error_info)                                       \
   X(ov_get_last_err_msg)                                     \
   X(ov_get_openvino_version)                                 \
+  X(ov_infer_request_cancel)                                 \
   X(ov_infer_request_free)                                   \
   X(ov_infer_request_get_output_tensor_by_index)             \
   X(ov_infer_request_set_input_tensor_by_index)              \
   X(ov_infer_request_set_output_tensor_by_index)             \
   X(ov_infer_request_start_async)                            \
   X(ov_infer_request_wait)                                   \
+  X(ov_infer_request_wait_for)                               \
   X(ov_model_const_input_by_index)                           \
   X(ov_model_const_output_by_index)                          \
   X(ov_model_free)                                           \
@@ -116,9 +118,9 @@ class Library {
   [[nodiscard]] const std::string& version() const noexcept { return version_; }
 
   /// False in a child forked after the library was loaded.
-  [[nodiscard]] bool in_own_process() const noexcept { return ::getpid() == process_; }
-  /// @throw BackendError  in a forked child, where a call would wait forever for threads that do not exist.
-  void check_process() const;
+  [[nodiscard]] bool in_own_process() const noexcept { return process_.here(); }
+  /// @throw UsedAfterFork  in a forked child, where a call might wait forever for threads that do not exist.
+  void check_process() const { process_.check("OpenVINO was loaded"); }
 
   /// OpenVINO's own words on the failed call that returned `status`.
   [[nodiscard]] std::string error_text(ov_status_e status) const;
@@ -145,7 +147,7 @@ class Library {
   Api api_;
   ElementTypes types_;
   std::string version_;
-  pid_t process_;
+  OwnProcess process_;
 };
 
 template <typename T>

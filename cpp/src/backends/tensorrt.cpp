@@ -15,6 +15,7 @@
 #include "backends/tensorrt_module.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/base/log.hpp"
+#include "swiftdet/base/process.hpp"
 #include "swiftdet/cuda/device.hpp"
 
 namespace swiftdet::tensorrt {
@@ -83,7 +84,8 @@ class LoadedRuntime final : public Runtime {
     const cuda::DeviceInfo info = cuda::device_info(device);
     const cuda::DeviceGuard guard(device);
     std::unique_ptr<const GpuEngine> engine = module_->deserialize(plan, device, info.name);
-    return {engine.release(), [](const GpuEngine* done) {
+    return {engine.release(), [process = OwnProcess()](const GpuEngine* done) {
+              if (!process.here()) return;  // in a forked child CUDA frees nothing
               std::optional<cuda::DeviceGuard> current;
               try {
                 current.emplace(done->device());

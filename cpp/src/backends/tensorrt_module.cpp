@@ -159,6 +159,9 @@ class Engine final : public GpuEngine {
   [[nodiscard]] const GpuPort& input() const noexcept override { return input_; }
   [[nodiscard]] const std::vector<GpuPort>& outputs() const noexcept override { return outputs_; }
   [[nodiscard]] std::string description() const override { return description_; }
+  [[nodiscard]] std::size_t context_bytes() const noexcept override {
+    return static_cast<std::size_t>(std::max<std::int64_t>(engine_->getDeviceMemorySizeV2(), 0));
+  }
 
   [[nodiscard]] BatchRange batch_range(Size size) const noexcept override {
     BatchRange range;

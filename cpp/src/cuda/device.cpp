@@ -6,6 +6,7 @@
 
 #include "cuda/check.hpp"
 #include "swiftdet/base/error.hpp"
+#include "swiftdet/base/process.hpp"
 
 namespace swiftdet::cuda {
 namespace {
@@ -22,6 +23,8 @@ Versions versions() {
 }
 
 int device_count() {
+  static const OwnProcess first_user;  // the driver starts with the first question, and does not survive a fork
+  first_user.check("CUDA was used");
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error == cudaSuccess && count > 0) return count;

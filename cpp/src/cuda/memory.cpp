@@ -10,6 +10,13 @@
 
 namespace swiftdet::cuda {
 
+std::size_t free_memory() {
+  std::size_t free_bytes = 0;
+  std::size_t total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
+  return free_bytes;
+}
+
 DeviceBuffer::DeviceBuffer(int device, std::size_t bytes) : device_(device), bytes_(bytes) {
   if (bytes == 0) return;
   const DeviceGuard guard(device);

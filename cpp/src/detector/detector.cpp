@@ -1,6 +1,8 @@
 // The pipeline: the only place that knows the order of the steps.
 #include "swiftdet/detector.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -15,6 +17,7 @@
 #include "ops/image_checks.hpp"
 #include "ops/letterbox_formulas.hpp"
 #include "swiftdet/base/error.hpp"
+#include "swiftdet/base/process.hpp"
 #include "swiftdet/ops/nms.hpp"
 
 namespace swiftdet {
@@ -56,11 +59,21 @@ struct Session {
 
 int session_limit(const Detector::Config& config) {
   if (config.max_sessions > 0) return config.max_sessions;
-  const int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  return std::max(config.backend->preferred_sessions(), threads);
+  // One more than run at once: while it is prepared or unpacked, the engine has something to do.
+  return std::max(config.backend->preferred_sessions() + 1, usable_cores());
 }
 
 }  // namespace
+
+int usable_cores() noexcept {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  // Fails where the machine has more processors than the set has room for; then all are taken to be usable.
+  if (::sched_getaffinity(0, sizeof(allowed), &allowed) == 0) return std::max(CPU_COUNT(&allowed), 1);
+#endif
+  return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
 
 struct Detector::State {
   explicit State(Config given)
@@ -96,10 +109,20 @@ struct Detector::State {
     session.in_flight = true;
   }
 
+  /// Whether the run is over after at most kInterruptInterval.
+  static bool wait_a_while(Session& session) {
+    session.in_flight = false;  // nothing is running after an exception, either
+    session.in_flight = !session.engine->wait_for(kInterruptInterval);
+    return !session.in_flight;
+  }
+
   void finish(Session& session, std::span<const SourceImage> images, const CallOptions& options,
-              std::span<DetectionsBuffer> results) const {
-    session.in_flight = false;  // whatever wait() says, nothing is running after it
-    session.engine->wait();
+              std::span<DetectionsBuffer> results, Interrupts& interrupts) const {
+    while (interrupts.wanted() && !wait_a_while(session)) interrupts.ask();
+    if (session.in_flight) {
+      session.in_flight = false;  // whatever wait() says, nothing is running after it
+      session.engine->wait();
+    }
     const auto inferred = Clock::now();
     const std::span<const TensorView> ports = session.engine->outputs();
     for (std::size_t i = 0; i < outputs.size(); ++i) session.raw_outputs[i] = ports[outputs[i]];
@@ -160,6 +183,7 @@ struct Detector::State {
   }
 
   Config config;
+  OwnProcess process;
   std::vector<std::size_t> outputs;
   mutable SessionPool<Session> pool;
 };
@@ -169,19 +193,33 @@ Detector::Detector(Config config) {
   state_ = std::make_unique<State>(std::move(config));
 }
 
-Detector::~Detector() = default;
+Detector::~Detector() {
+  // In a forked child nothing can be freed: engines join threads that do not exist, and locks may be held for ever.
+  if (!state_->process.here()) static_cast<void>(state_.release());  // NOLINT(bugprone-unused-return-value): leaked
+}
 
 const Detector::Config& Detector::config() const noexcept { return state_->config; }
 
+void Detector::close() const noexcept {
+  if (state_->process.here()) state_->pool.close();
+}
+
+SessionCounts Detector::sessions() const {
+  state_->process.check("this detector was made");
+  return state_->pool.counts();
+}
+
 void Detector::detect(std::span<const SourceImage> images, const CallOptions& options,
-                      std::span<DetectionsBuffer> results) const {
+                      std::span<DetectionsBuffer> results, InterruptCheck interrupt) const {
   using Lease = SessionPool<Session>::Lease;
+  state_->process.check("this detector was made");
   check_options(options, state_->config.head.num_classes);
   for (const SourceImage& image : images) ops::check_source(image.view, "detect");
   if (results.size() != images.size()) throw InvalidArgument("one result per image expected");
   if (images.empty()) return;
 
   const Size size = options.network_size == Size{} ? state_->config.network_size : options.network_size;
+  Interrupts interrupts(interrupt);
 
   // Nothing may stay in flight when a call ends, however it ends: the next user of a session starts afresh.
   struct Flight {
@@ -190,22 +228,23 @@ void Detector::detect(std::span<const SourceImage> images, const CallOptions& op
     Flight(const Flight&) = delete;
     Flight& operator=(const Flight&) = delete;
     ~Flight() {
-      if (lease && lease->in_flight) {
-        lease->in_flight = false;
-        try {
-          lease->engine->wait();
-        } catch (...) {  // NOLINT(bugprone-empty-catch): the error that ends the call is already on its way
-        }
+      if (!lease || !lease->in_flight) return;
+      lease->engine->cancel();
+      try {
+        lease->engine->wait();
+      } catch (...) {  // NOLINT(bugprone-empty-catch): the error that ends the call is already on its way
       }
+      lease->in_flight = false;
+      lease.discard();  // engines need not promise what a cancelled run leaves behind
     }
   };
 
   Flight first;
-  first.lease = state_->pool.acquire(size);
+  first.lease = state_->pool.acquire(size, interrupts);
   const auto batch = static_cast<std::size_t>(first.lease->batch);
   if (images.size() <= batch) {
     state_->start(*first.lease, images, 0);
-    state_->finish(*first.lease, images, options, results);
+    state_->finish(*first.lease, images, options, results, interrupts);
     return;
   }
 
@@ -221,7 +260,8 @@ void Detector::detect(std::span<const SourceImage> images, const CallOptions& op
   }
   for (std::size_t group = 0; group < groups + flying; ++group) {
     Session& session = *flights[group % flying].lease;
-    if (session.in_flight) state_->finish(session, images, options, results);
+    if (session.in_flight) state_->finish(session, images, options, results, interrupts);
+    interrupts.ask_if_due();
     if (group < groups) state_->start(session, images, group * batch);
   }
 }

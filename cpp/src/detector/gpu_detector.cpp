@@ -12,14 +12,26 @@
 #include "ops/image_checks.hpp"
 #include "swiftdet/base/error.hpp"
 #include "swiftdet/base/log.hpp"
+#include "swiftdet/base/process.hpp"
 #include "swiftdet/cuda/device.hpp"
+#include "swiftdet/cuda/memory.hpp"
 
 namespace swiftdet {
 namespace {
 
 using Pool = SessionPool<GpuSession, GpuSessionKey>;
 
-constexpr int kDefaultSessions = 4;
+/// More runs in flight than this only wait for the device, each with its memory.
+constexpr int kMostDefaultSessions = 8;
+
+/// How many sessions to allow where the caller does not say. Their memory is taken when they are made, which may be
+/// later than this, and others use the device too: hence half of what is free.
+int default_sessions(const GpuDetector::Config& config, std::int64_t batch) {
+  const cuda::DeviceGuard guard(config.engine->device());
+  const std::size_t each = GpuSession::estimated_bytes(config, {batch, config.network_size});
+  const std::size_t fitting = cuda::free_memory() / 2 / each;
+  return static_cast<int>(std::clamp<std::size_t>(fitting, 1, kMostDefaultSessions));
+}
 
 std::vector<std::size_t> head_outputs(const GpuDetector::Config& config) {
   std::vector<Port> ports;
@@ -45,7 +57,8 @@ struct GpuDetector::State {
   explicit State(Config given)
       : config(std::move(given)),
         outputs(head_outputs(config)),
-        pool(config.max_sessions > 0 ? config.max_sessions : kDefaultSessions,
+        pool(config.max_sessions > 0 ? config.max_sessions
+                                     : default_sessions(config, batches_of(config.network_size).most),
              [this](const GpuSessionKey& key) { return std::make_unique<GpuSession>(config, outputs, key); }),
         streams(std::make_shared<cuda::StreamPool>(config.engine->device())) {
     static_cast<void>(batches_of(config.network_size));
@@ -86,6 +99,7 @@ struct GpuDetector::State {
   }
 
   Config config;
+  OwnProcess process;
   std::vector<std::size_t> outputs;
   mutable std::mutex mutex;  // guards the two below
   mutable std::string lost;
@@ -100,6 +114,10 @@ GpuDetector::GpuDetector(Config config) {
 }
 
 GpuDetector::~GpuDetector() {
+  if (!state_->process.here()) {          // CUDA does not work in a forked child, and locks may be held for ever
+    static_cast<void>(state_.release());  // NOLINT(bugprone-unused-return-value): leaked on purpose
+    return;
+  }
   std::optional<cuda::DeviceGuard> guard;
   try {
     guard.emplace(state_->config.engine->device());
@@ -112,6 +130,7 @@ GpuDetector::~GpuDetector() {
 const GpuDetector::Config& GpuDetector::config() const noexcept { return state_->config; }
 
 cuda::StreamPool::Lease GpuDetector::lend_stream() const {
+  check_process();
   state_->check_alive();
   try {
     return state_->streams->lend();
@@ -121,13 +140,25 @@ cuda::StreamPool::Lease GpuDetector::lend_stream() const {
   }
 }
 
+void GpuDetector::close() const noexcept {
+  if (state_->process.here()) state_->pool.close();
+}
+
+void GpuDetector::check_process() const { state_->process.check("this detector was made"); }
+
+SessionCounts GpuDetector::sessions() const {
+  check_process();
+  return state_->pool.counts();
+}
+
 std::string GpuDetector::capture_refusal() const {
   const std::lock_guard lock(state_->mutex);
   return state_->capture_refusal;
 }
 
 void GpuDetector::detect(std::span<const GpuSourceImage> images, const CallOptions& options,
-                         std::span<DetectionsBuffer> results) const {
+                         std::span<DetectionsBuffer> results, InterruptCheck interrupt) const {
+  check_process();
   check_options(options, state_->config.head.num_classes);
   for (const GpuSourceImage& image : images) check_image(image);
   if (results.size() != images.size()) throw InvalidArgument("one result per image expected");
@@ -137,6 +168,7 @@ void GpuDetector::detect(std::span<const GpuSourceImage> images, const CallOptio
   const Size size = options.network_size == Size{} ? state_->config.network_size : options.network_size;
   const GpuEngine::BatchRange range = state_->batches_of(size);
   const auto most = static_cast<std::size_t>(range.most);
+  Interrupts interrupts(interrupt);
   std::optional<cuda::DeviceGuard> guard;  // outlives the sessions that a failure discards
 
   // Two runs in flight: the host packs the next images while the device works on the ones before.
@@ -160,6 +192,7 @@ void GpuDetector::detect(std::span<const GpuSourceImage> images, const CallOptio
     for (std::size_t first = 0; first < images.size(); turn ^= 1U) {
       Flight* flight = &flights[turn];
       if (flight->count > 0) finish(*flight);
+      interrupts.ask_if_due();
       const GpuSessionKey key = key_at(first);
       if (!flight->lease || flight->lease->key != key) {
         flight->lease = {};
@@ -173,11 +206,13 @@ void GpuDetector::detect(std::span<const GpuSourceImage> images, const CallOptio
               turn ^= 1U;
             } else {
               other.lease = {};
-              flight->lease = state_->pool.acquire(key);
+              flight->lease = state_->pool.acquire_again(key, interrupts);
             }
           }
+        } else if (first == 0) {
+          flight->lease = state_->pool.acquire(key, interrupts);
         } else {
-          flight->lease = state_->pool.acquire(key);
+          flight->lease = state_->pool.acquire_again(key, interrupts);
         }
       }
       flight->first = first;

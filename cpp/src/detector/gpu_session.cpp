@@ -102,6 +102,14 @@ GpuSession::GpuSession(const GpuDetector::Config& config, std::span<const std::s
   pixels_offset_ = classes_offset_ + round_up(static_cast<std::size_t>(config.head.num_classes), kAlignment);
 }
 
+std::size_t GpuSession::estimated_bytes(const GpuDetector::Config& config, const GpuSessionKey& wanted) {
+  // Pixels of a full HD image and more, candidates and what sorts them; outputs are smaller than the input.
+  constexpr std::size_t kPerImage = std::size_t{16} << 20U;
+  const Shape input{wanted.batch, 3, wanted.size.height, wanted.size.width};
+  const std::size_t input_bytes = static_cast<std::size_t>(input.volume()) * element_bytes(config.engine->input().type);
+  return config.engine->context_bytes() + 2 * input_bytes + static_cast<std::size_t>(wanted.batch) * kPerImage;
+}
+
 GpuSession::~GpuSession() { stream_.synchronize_no_throw(); }  // nothing may run on what is freed next
 
 void GpuSession::reserve(std::size_t pixel_bytes, const CallOptions& options) {

@@ -44,6 +44,9 @@ class GpuSession {
   GpuSession(const GpuSession&) = delete;
   GpuSession& operator=(const GpuSession&) = delete;
 
+  /// About how much device memory a session takes: what the engine tells, and an allowance for the rest.
+  [[nodiscard]] static std::size_t estimated_bytes(const GpuDetector::Config& config, const GpuSessionKey& wanted);
+
   const GpuSessionKey key;
 
   /// Copies `images` (at most key.batch) and queues the run. Pixels on the host may be let go of when it returns.

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "swiftdet/backend.hpp"
@@ -40,6 +42,9 @@ class FakeBackend final : public Backend {
   mutable std::atomic<bool> fail_next_wait{false};
   mutable std::atomic<int> sessions_created{0};
   mutable std::atomic<int> running{0};
+  /// Runs go on until they are cancelled, for those who ask by wait_for().
+  mutable std::atomic<bool> endless{false};
+  mutable std::atomic<int> cancelled{0};
 
  private:
   class Session final : public BackendSession {
@@ -52,6 +57,18 @@ class FakeBackend final : public Backend {
     }
     [[nodiscard]] MutableTensorView input() override { return input_; }
     void start() override { ++owner_.running; }
+    [[nodiscard]] bool wait_for(std::chrono::milliseconds patience) override {
+      if (owner_.endless && !cancelled_) {
+        std::this_thread::sleep_for(patience);
+        return false;
+      }
+      wait();
+      return true;
+    }
+    void cancel() noexcept override {
+      cancelled_ = true;
+      ++owner_.cancelled;
+    }
     void wait() override {
       --owner_.running;
       if (owner_.keep_inputs) owner_.last_input_ = input_values_;
@@ -71,6 +88,7 @@ class FakeBackend final : public Backend {
 
    private:
     const FakeBackend& owner_;
+    bool cancelled_ = false;
     std::vector<float> input_values_;
     MutableTensorView input_;
     std::vector<float> output_values_;

@@ -1,9 +1,15 @@
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <memory>
+#include <span>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -47,6 +53,8 @@ Detector::Config config_for(std::shared_ptr<const Backend> backend, int max_sess
           .network_size = {32, 64},
           .max_sessions = max_sessions};
 }
+
+struct Interrupted : std::exception {};
 
 DetectionsBuffer detect_one(const Detector& detector, const Picture& picture, const CallOptions& options = {}) {
   std::vector<DetectionsBuffer> results(1);
@@ -205,4 +213,69 @@ TEST_CASE("threads with different thresholds never see each other's") {
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(wrong == 0);
+}
+
+TEST_CASE("an interrupted call ends, cancels what runs, and leaves a detector that works") {
+  const auto backend = std::make_shared<FakeBackend>();
+  const Detector detector(config_for(backend));
+  const Picture picture(32, 64, 250);
+  const std::vector<SourceImage> views(5, picture.source);
+  std::vector<DetectionsBuffer> results(views.size());
+  const InterruptCheck interrupt = +[]() -> bool { throw Interrupted(); };
+  for (const std::size_t count : {std::size_t{1}, views.size()}) {
+    backend->endless = true;
+    backend->cancelled = 0;
+    CHECK_THROWS_AS(detector.detect(std::span(views).first(count), {}, std::span(results).first(count), interrupt),
+                    Interrupted);
+    CHECK(backend->cancelled == (count == 1 ? 1 : 2));  // a batch keeps both sessions busy
+    CHECK(backend->running == 0);
+    CHECK(detector.sessions().made == 0);  // what was cancelled is not used again
+    backend->endless = false;
+    CHECK(detect_one(detector, picture).size() == 1);
+  }
+}
+
+TEST_CASE("a call that is not worth asking again is left in peace") {
+  const auto backend = std::make_shared<FakeBackend>();
+  const Detector detector(config_for(backend, 1));
+  static std::atomic<int> asked;
+  asked = 0;
+  backend->endless = true;
+  const Picture picture(32, 64, 250);
+  std::vector<DetectionsBuffer> results(1);
+  detector.detect({&picture.source, 1}, {}, results, +[] { return ++asked < 3; });
+  CHECK(asked == 3);
+  CHECK(results[0].size() == 1);
+}
+
+TEST_CASE("a closed detector refuses; a forked child is told what to do, whoever holds the sessions") {
+  const auto backend = std::make_shared<FakeBackend>();
+  Detector::Config config = config_for(backend, 1);
+  auto detector = std::make_unique<Detector>(config);
+  const Picture picture(32, 64, 250);
+  CHECK(detect_one(*detector, picture).size() == 1);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int refused = 0;
+    try {
+      (void)detect_one(*detector, picture);
+    } catch (const UsedAfterFork& e) {
+      refused = std::string(e.what()).find("spawn") != std::string::npos ? 1 : 0;
+    }
+    detector->close();
+    detector.reset();
+    ::_exit(refused == 1 ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(detect_one(*detector, picture).size() == 1);
+  detector->close();
+  CHECK_THROWS_AS((void)detect_one(*detector, picture), DetectorClosed);
+}
+
+TEST_CASE("by default there is a session for each core, and one more than the engine keeps busy") {
+  const Detector detector(config_for(std::make_shared<FakeBackend>(), 0));
+  CHECK(detector.sessions().limit == std::max(usable_cores(), 3));
+  CHECK(usable_cores() >= 1);
 }

@@ -111,6 +111,7 @@ class TensorRt:
     def __init__(self, folder: Path) -> None:
         self._library = ctypes.CDLL(str(folder / "libnvinfer.so.10"))
         self._library.gpusim_trt_fail.argtypes = [ctypes.c_long]
+        self._library.gpusim_trt_set_context_bytes.argtypes = [ctypes.c_long]
         for name in ("gpusim_trt_calls", "gpusim_trt_enqueues"):
             self._library[name].restype = ctypes.c_long
 
@@ -129,6 +130,10 @@ class TensorRt:
     def live(self) -> int:
         """Runtimes, engines and contexts."""
         return int(self._library.gpusim_trt_live())
+
+    def set_context_bytes(self, count: int) -> None:
+        """What every engine says its contexts need for themselves."""
+        self._library.gpusim_trt_set_context_bytes(count)
 
     def enqueues(self) -> int:
         """Calls of enqueueV3 by now."""

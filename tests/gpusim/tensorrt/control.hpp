@@ -15,3 +15,5 @@ GPUSIM_TRT_API long gpusim_trt_calls(void);
 GPUSIM_TRT_API int gpusim_trt_live(void);
 /// Calls of enqueueV3 since the process began.
 GPUSIM_TRT_API long gpusim_trt_enqueues(void);
+/// What every engine says its contexts need for themselves, in bytes.
+GPUSIM_TRT_API void gpusim_trt_set_context_bytes(long bytes);

@@ -46,6 +46,7 @@ std::atomic<bool> has_failed = false;
 std::atomic<long> calls = 0;
 std::atomic<int> live = 0;
 std::atomic<long> enqueues = 0;
+std::atomic<long> context_bytes = 0;
 
 void say(ILogger& logger, ILogger::Severity severity, const std::string& text) { logger.log(severity, text.c_str()); }
 
@@ -161,6 +162,7 @@ class EngineBody final : public UnsupportedVCudaEngine {
   }
   TensorFormat getTensorFormat(char const* /*name*/) const noexcept override { return TensorFormat::kLINEAR; }
   TensorLocation getTensorLocation(char const* /*name*/) const noexcept override { return TensorLocation::kDEVICE; }
+  int64_t getDeviceMemorySizeV2() const noexcept override { return context_bytes; }
   int32_t getNbOptimizationProfiles() const noexcept override { return static_cast<int32_t>(profiles.size()); }
   Dims getProfileShape(char const* name, int32_t index, OptProfileSelector select) const noexcept override {
     const PlanTensor* const tensor = find(name);
@@ -414,6 +416,7 @@ GPUSIM_TRT_API void gpusim_trt_fail(long nth) {
 GPUSIM_TRT_API int gpusim_trt_failed(void) { return gpusim::has_failed ? 1 : 0; }
 GPUSIM_TRT_API long gpusim_trt_calls(void) { return gpusim::calls; }
 GPUSIM_TRT_API int gpusim_trt_live(void) { return gpusim::live; }
+GPUSIM_TRT_API void gpusim_trt_set_context_bytes(long bytes) { gpusim::context_bytes = bytes; }
 GPUSIM_TRT_API long gpusim_trt_enqueues(void) { return gpusim::enqueues; }
 
 GPUSIM_TRT_API std::int32_t getInferLibVersion() noexcept { return gpusim::version(); }

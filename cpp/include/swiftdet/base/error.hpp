@@ -43,6 +43,18 @@ class BackendError : public Error {
   using Error::Error;
 };
 
+/// Something of the parent was used in a forked child, where it would wait for threads that do not exist.
+class UsedAfterFork : public BackendError {
+ public:
+  using BackendError::BackendError;
+};
+
+/// The detector was closed before the call could begin.
+class DetectorClosed : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A call of the CUDA runtime failed. Python: CudaError.
 class CudaError : public Error {
  public:

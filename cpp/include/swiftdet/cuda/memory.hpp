@@ -5,6 +5,9 @@
 
 namespace swiftdet::cuda {
 
+/// Bytes that the current device could still give. @throw CudaError
+[[nodiscard]] std::size_t free_memory();
+
 /// Uninitialised memory of one device, at least 256-byte aligned. Freed on its own device, whichever is current then.
 class DeviceBuffer {
  public:

@@ -140,6 +140,15 @@ class Pipeline:
             if self._has_log():
                 forward_log()
 
+    def close(self) -> None:
+        """As `_core.Detector.close`."""
+        self._core.close()
+
+    @property
+    def sessions(self) -> tuple[int, int, int, int]:
+        """As `_core.Detector.sessions`."""
+        return self._core.sessions
+
     def _as_core(self, image: DeviceImage) -> _cuda.CudaImage:
         return self._image(image.pointer, image.size, image.channels, image.row_stride, image.stream)
 

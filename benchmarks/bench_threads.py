@@ -1,0 +1,196 @@
+"""Eight threads and one detector, against OpenVINO's own throughput mode and against a model for each thread.
+
+A round is the same number of images through the same YOLOv8s (640x640, float32, OpenVINO's CPU plugin) on each side:
+
+- swiftdet: 8 threads call one detector compiled for throughput with a 1920x1080 frame; the whole way from pixels to
+  boxes counts.
+- openvino: an `AsyncInferQueue` of the plugin's own size over a model compiled for throughput, as its documentation
+  and `benchmark_app` do it: the tensor is made beforehand and shared, nothing is done with the outputs.
+- ultralytics, torch: 8 threads with a model of their own each, as its guide to threads says, from pixels to boxes. The
+  same architecture with made-up weights, since the network's own exist as ONNX alone.
+- ultralytics, openvino: the same with the network itself, on its OpenVINO backend with the hint that it chooses by
+  itself (latency), in float32. No bound: its network runs on the engine that ours runs on.
+
+Each side lives in a process of its own, so that its memory can be told; the processes are warm and idle between their
+rounds. Rounds alternate: before each round of one side the other side has one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+THREADS = 8
+IMAGES = 32
+ROUNDS, WARMUP = 5, 1
+
+
+# --- the sides: each runs in a process of its own, which this file is the program of --------------------------------
+
+
+def in_threads(calls):
+    """Lets each of `calls` run in a thread of its own until IMAGES were made by all of them together."""
+    left = iter(range(IMAGES))  # next() is atomic
+    threads = [threading.Thread(target=lambda call=call: [call() for _ in left]) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def swiftdet_round(model, frame):
+    import swiftdet
+
+    detector = swiftdet.Detector(model, device="cpu", performance="throughput")
+    assert len(detector(frame)) > 0
+    return lambda: in_threads([lambda: detector(frame)] * THREADS)
+
+
+def openvino_round(model, _frame):
+    import openvino
+
+    compiled = openvino.Core().compile_model(
+        model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+    )
+    queue = openvino.AsyncInferQueue(compiled)
+    tensor = np.full((1, 3, 640, 640), 0.5, np.float32)
+
+    def work():
+        for _ in range(IMAGES):
+            queue.start_async(tensor, share_inputs=True)
+        queue.wait_all()
+
+    return work
+
+
+def ultralytics_torch_round(_model, frame):
+    import ultralytics
+
+    models = [ultralytics.YOLO("yolov8s.yaml", verbose=False) for _ in range(THREADS)]
+    calls = [lambda one=one: one.predict(frame, imgsz=640, verbose=False) for one in models]
+    for call in calls:
+        call()  # makes the predictor
+    return lambda: in_threads(calls)
+
+
+def ultralytics_openvino_round(model, frame):
+    import openvino
+    import ultralytics
+
+    core = openvino.Core()
+    folder = Path(model).parent / "yolov8s_openvino_model"
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    calls = []
+    for _ in range(THREADS):
+        one = ultralytics.YOLO(folder, task="detect")
+        one.predict(frame, imgsz=640, verbose=False)  # loads the model, whose hints leave the precision to the plugin
+        one.predictor.model.backend.ov_compiled_model = core.compile_model(folder / "yolov8s.xml", "CPU", hints)
+        calls.append(lambda one=one: one.predict(frame, imgsz=640, verbose=False))
+        assert len(calls[-1]()[0]) > 0
+    return lambda: in_threads(calls)
+
+
+ROUND = {
+    "swiftdet": swiftdet_round,
+    "openvino": openvino_round,
+    "ultralytics, torch": ultralytics_torch_round,
+    "ultralytics, openvino": ultralytics_openvino_round,
+}
+# How much of a peer's time we promise to take at most.
+PEERS = {"openvino": 1 / 0.97, "ultralytics, torch": 1 / 1.5, "ultralytics, openvino": None}
+
+
+def resident_mib():
+    """Memory of this process that is in use now."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def serve(side, model, frame):
+    """Runs a round for each line of the input and answers with the memory in use."""
+    work = ROUND[side](model, np.load(frame))
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        work()
+        print(json.dumps({"resident_mib": resident_mib()}), flush=True)
+
+
+# --- the benchmark --------------------------------------------------------------------------------------------------
+
+
+class Side:
+    """A process that runs rounds."""
+
+    def __init__(self, name, model, frame):
+        self.name, self.resident_mib = name, []
+        self._process = subprocess.Popen(  # noqa: S603 - this file
+            [sys.executable, __file__, name, model, frame], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        while (line := self._process.stdout.readline()) != "ready\n":  # the peers print things of their own
+            assert line, f"{name} ended before it was ready"
+
+    def round(self):
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        line = "-"
+        while not line.startswith('{"resident_mib"'):
+            line = self._process.stdout.readline()
+            assert line, f"{self.name} ended"
+        self.resident_mib.append(json.loads(line)["resident_mib"])
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def model(real_model, tmp_path_factory):
+    """The network as ONNX, and beside it as ultralytics wants it."""
+    import openvino
+
+    path = tmp_path_factory.mktemp("threads") / "yolov8s.onnx"
+    path.write_bytes(real_model.read_bytes())
+    folder = path.parent / "yolov8s_openvino_model"
+    folder.mkdir()
+    openvino.save_model(openvino.Core().read_model(path), folder / "yolov8s.xml", compress_to_fp16=False)
+    (folder / "metadata.yaml").write_text(
+        "stride: 32\ntask: detect\nbatch: 1\nimgsz: [640, 640]\nnames: {0: Normal, 1: Fall}\nargs: {}\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module", params=PEERS)
+def sides(request, model, frame):
+    """Ours and a peer, ready."""
+    if request.param.startswith("ultralytics"):
+        request.getfixturevalue("ultralytics")
+    np.save(model.parent / "frame.npy", frame)
+    both = [Side(name, str(model), str(model.parent / "frame.npy")) for name in ("swiftdet", request.param)]
+    yield dict(zip(("swiftdet", "peer"), both, strict=True))
+    for side in both:
+        side.close()
+
+
+@pytest.mark.parametrize("which", ["swiftdet", "peer"])
+def test_round(benchmark, sides, which):
+    side, peer = sides[which], sides["peer"].name
+    other = next(s for key, s in sides.items() if key != which)
+    what = "its queue, throughput" if peer == "openvino" else f"a model for each thread, {peer.split()[-1]}"
+    benchmark.extra_info.update(
+        case=f"{IMAGES} images, {THREADS} threads, YOLOv8s; peer: {what}",
+        side=side.name,
+        bound=PEERS[peer] if which == "swiftdet" else None,
+    )
+    benchmark.pedantic(side.round, setup=other.round, rounds=ROUNDS, warmup_rounds=WARMUP)
+    benchmark.extra_info["resident_mib"] = max(side.resident_mib)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])
