@@ -18,7 +18,7 @@ from swiftdet.dispatch.run import Run
 from swiftdet.dispatch.service_time import ServiceTime
 from swiftdet.dispatch.statistics import DispatcherStats, Tally
 from swiftdet.dispatch.target import Target
-from swiftdet.errors import DeadlineExceeded, DispatcherClosed, Overloaded
+from swiftdet.errors import DeadlineExceeded, DispatcherClosed, Overloaded, SwiftdetError
 from swiftdet.results import Detections
 
 _LOG = logging.getLogger("swiftdet.dispatch")
@@ -288,12 +288,16 @@ class Crew:
                 now = _now()
                 due: list[tuple[Request, BaseException]] = []
                 for request in self._alarms.ring(now):
-                    self._queue.discard(request)
+                    error: SwiftdetError
                     if request.deadline is not None and request.deadline <= now:
-                        if self._settle(request, "expired"):
-                            due.append((request, _late(request, now)))
-                    elif request.state is State.WAITING and self._settle(request, "rejected"):
-                        due.append((request, self._full_error()))
+                        count, error = "expired", _late(request, now)
+                    elif request.state is State.WAITING:
+                        count, error = "rejected", self._full_error()
+                    else:
+                        continue  # it found a place before it gave up
+                    self._queue.discard(request)
+                    if self._settle(request, count):
+                        due.append((request, error))
                 if due:
                     self._admit()
                     return due
@@ -353,7 +357,7 @@ class Crew:
         """Runs a batch and settles its requests; what is to be resolved."""
         run = Run(self._target, batch[0].key)
         begin = _now()
-        images = [run.load(request.image) for request in batch]
+        images = run.load([request.image for request in batch])
         now = _now()
         outcomes: list[Outcome] = []
         able = []
@@ -366,7 +370,10 @@ class Crew:
                 able.append((request, image))
         answers = run.detect([image for _, image in able])
         outcomes += zip((request for request, _ in able), answers, strict=True)
-        return self._settle_batch(outcomes, begin, now - begin, run.executions)
+        try:
+            return self._settle_batch(outcomes, begin, now - begin, run.executions)
+        finally:  # an error keeps this frame, which must not lead back to the futures that hold the error
+            del batch, images, outcomes, able, answers, request, image
 
     def _settle_batch(
         self,

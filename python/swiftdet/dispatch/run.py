@@ -22,12 +22,9 @@ class Run:
         self._target = target
         self._options = options
 
-    def load(self, image: Any) -> Any:
-        """The decoded image, or the error that says why there is none."""
-        try:
-            return self._target.load(image, self._options)
-        except BaseException as e:  # noqa: BLE001 - whatever it is, it is the answer to this image
-            return e
+    def load(self, images: list[Any]) -> list[Any]:
+        """Each image decoded, or the error that says why there is none."""
+        return [self._load(image) for image in images]
 
     def detect(self, images: list[Any]) -> list[Detections | BaseException]:
         """The detections or the error of each image.
@@ -49,5 +46,11 @@ class Run:
         self.executions.append(len(images))
         try:
             return [*self._target.detect(images, self._options)]
-        except BaseException as e:  # noqa: BLE001 - as above
+        except BaseException as e:  # noqa: BLE001 - whatever it is, it is the answer to these images
+            return e
+
+    def _load(self, image: Any) -> Any:
+        try:
+            return self._target.load(image, self._options)
+        except BaseException as e:  # noqa: BLE001 - whatever it is, it is the answer to this image
             return e
