@@ -166,16 +166,20 @@ class QueuePolicy(Generic[T]):
             now: seconds of the clock.
             engine_idle: a batch would not find the engine busy with others, or is not to be held for another reason.
         """
-        turn, start_at = self._plan(now)
-        if turn.batch and not engine_idle and start_at > now:
-            turn.batch.clear()
-            turn.again_at = start_at
+        turn, closed, tightest = self._plan(now)
+        if turn.batch and not (engine_idle or closed):
+            start_at = self._start_at(turn.batch, tightest)
+            if start_at > now:
+                turn.batch.clear()
+                turn.again_at = start_at
+        if self._sizes:
+            del turn.batch[self._prepared(len(turn.batch)) :]
         for gone in (*turn.batch, *turn.expired):
             self._queue.remove(gone)
         return turn
 
-    def _plan(self, now: float) -> tuple[Turn[T], float]:
-        """The batch that could run now, and when it would have to start at the latest."""
+    def _plan(self, now: float) -> tuple[Turn[T], bool, float | None]:
+        """The batch that could run now, whether it cannot grow any more, and its tightest deadline."""
         turn: Turn[T] = Turn()
         batch = turn.batch
         tightest: float | None = None
@@ -202,14 +206,12 @@ class QueuePolicy(Generic[T]):
             if len(batch) == self._max_batch:
                 closed = True
                 break
-        if not batch or closed:
-            start_at = now
-        else:
-            start_at = min(entry.arrival for entry in batch) + self._max_delay
-            if tightest is not None:
-                start_at = min(start_at, tightest - self._estimate(len(batch)))
-        del batch[self._prepared(len(batch)) :]
-        return turn, start_at
+        return turn, closed, tightest
+
+    def _start_at(self, batch: list[T], tightest: float | None) -> float:
+        """When a batch with room has to start at the latest."""
+        waited = min(entry.arrival for entry in batch) + self._max_delay
+        return waited if tightest is None else min(waited, tightest - self._estimate(len(batch)))
 
     def _prepared(self, size: int) -> int:
         """The largest size of batches that the engine is prepared for, at most `size`."""
