@@ -180,7 +180,7 @@ def test_the_policy_does_what_the_model_does_at_length():
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(
-        PolicyAgainstModel, settings=settings(max_examples=2500, stateful_step_count=60, deadline=None)
+        PolicyAgainstModel, settings=settings(max_examples=600, stateful_step_count=60, deadline=None)
     )
 
 
