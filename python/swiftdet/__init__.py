@@ -10,17 +10,21 @@ Example:
 from swiftdet import checkpoints, demo, ops, zoo
 from swiftdet._core import __version__, build_config
 from swiftdet.detector import Detector
+from swiftdet.dispatch import BatchDispatcher, DispatcherStats
 from swiftdet.errors import (
     BackendError,
     BackendUnavailable,
     CudaError,
     DatasetError,
+    DeadlineExceeded,
     DetectorClosed,
+    DispatcherClosed,
     ImageError,
     InvalidArgument,
     InvalidType,
     ModelError,
     OutOfMemory,
+    Overloaded,
     SwiftdetError,
     UsedAfterFork,
 )
@@ -31,12 +35,16 @@ from swiftdet.spec import Head, ModelSpec, Preprocess
 __all__ = [
     "BackendError",
     "BackendUnavailable",
+    "BatchDispatcher",
     "Boxes",
     "CudaError",
     "DatasetError",
+    "DeadlineExceeded",
     "Detections",
     "Detector",
     "DetectorClosed",
+    "DispatcherClosed",
+    "DispatcherStats",
     "EvalReport",
     "Head",
     "ImageError",
@@ -45,6 +53,7 @@ __all__ = [
     "ModelError",
     "ModelSpec",
     "OutOfMemory",
+    "Overloaded",
     "Preprocess",
     "SwiftdetError",
     "UsedAfterFork",

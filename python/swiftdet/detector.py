@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Color = Literal["bgr", "rgb"]
 
+_GPU_SESSIONS = 4
+"""What the core makes at most on a GPU where `sessions` is None (gpu_detector.cpp)."""
+
 
 @dataclass(frozen=True)
 class _CallOptions:
@@ -163,6 +166,7 @@ class Detector:
                 cache_dir=_cache_dir(cache_dir),
             )
             self._engine = handle.description
+            self._engine_sessions = 1  # one graph at a time fills a GPU; a second hides the copies
             self._pipelines = {"fixed": self._gpu_pipeline(handle, max_batch)}
             return
         compile_options: dict[str, Any] = {
@@ -180,6 +184,7 @@ class Detector:
 
         backend = compile_for(loaded.input_shape)
         self._engine = backend.description
+        self._engine_sessions = backend.preferred_sessions
         self._pipelines = {"fixed": self._pipeline(backend)}
         self._compile_for = compile_for if loaded.dynamic_size else None  # holds the model's content and the engine
 
@@ -304,6 +309,13 @@ class Detector:
         self.close()
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _concurrency(self) -> tuple[int, int]:
+        """How many calls at a time keep the engine busy, and how many may run at all, for the dispatcher."""
+        enough = self._engine_sessions
+        on_gpu = self._device.kind == "cuda"
+        limit = self._sessions or (_GPU_SESSIONS if on_gpu else max(enough, os.cpu_count() or 1))
+        return min(enough, limit), limit
 
     def _load(self, source: Any, color: Color) -> Image | DeviceImage:
         """One image: where it is if that is a GPU's memory and the detector runs on one, else read to the host."""

@@ -56,3 +56,15 @@ class OutOfMemory(SwiftdetError, MemoryError):  # noqa: N818
 
 class DetectorClosed(SwiftdetError, RuntimeError):  # noqa: N818
     """A detector was used after `close()`, or closed while the call waited for a session."""
+
+
+class Overloaded(SwiftdetError, RuntimeError):  # noqa: N818
+    """A dispatcher's queue is full: the request found no place in time, or a newer one took its place."""
+
+
+class DeadlineExceeded(SwiftdetError, TimeoutError):  # noqa: N818
+    """The deadline of a request passed before its result was there."""
+
+
+class DispatcherClosed(SwiftdetError, RuntimeError):  # noqa: N818
+    """A dispatcher was used after `close()`, ended a request because of it, or belongs to another process."""

@@ -218,13 +218,22 @@ MAY_IMPORT = {
     "boxes": {"errors"},
     "device_images": {"errors"},
     "results": {"boxes", "device_images", "errors", "images", "drawing"},
+    # A dispatcher's policy knows neither threads nor detectors, so that it can be tested without them.
+    "dispatch.lanes": set(),
+    "dispatch.service_time": set(),
+    "dispatch.queue_policy": {"dispatch.lanes"},
+    "dispatch.request": {"results"},
+    "dispatch.alarms": {"dispatch.request"},
+    "dispatch.statistics": set(),
+    "dispatch.target": {"detector", "errors", "results"},
+    "dispatch.run": {"dispatch.target", "results"},
 }
 # Importing openvino has side effects (its library is only found and loaded); the rest executes what it reads, or
 # reaches for the network, or is a test's reference.
 NEVER_IMPORTED = {
     "cv2", "http", "marshal", "openvino", "pickle", "requests", "shelve", "socket", "torch", "ultralytics", "urllib"
 }  # fmt: skip
-OPTIONAL = {"onnxruntime", "supervision", "tensorrt", "cuda"}
+OPTIONAL = {"onnxruntime", "prometheus_client", "supervision", "tensorrt", "cuda"}
 
 
 def module_name(path: Path) -> str:

@@ -31,8 +31,10 @@ def build() -> Path:
 @pytest.mark.parametrize("eager", [False, True], ids=["lazy", "eager"])
 @pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.timeout(1800)
-def test_suite(build, suite, eager):
-    options = ["--rootdir", str(FOLDER), "-c", os.devnull, "-p", "no:cacheprovider"]
+def test_suite(build, suite, eager, tmp_path):
+    config = tmp_path / "pytest.ini"  # of its own: not that of the repository
+    config.write_text("[pytest]\n")
+    options = ["--rootdir", str(FOLDER), "-c", str(config), "-p", "no:cacheprovider"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", *options, str(FOLDER / f"{suite}.py")],
         env=stand_ins.environment(build, eager=eager, PYTHONPATH=str(FOLDER)),

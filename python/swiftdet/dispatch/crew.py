@@ -1,0 +1,449 @@
+"""The threads of a dispatcher: workers that run batches, and a timekeeper for deadlines."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from swiftdet.dispatch.alarms import Alarms
+from swiftdet.dispatch.queue_policy import Place, QueuePolicy
+from swiftdet.dispatch.request import Request, State
+from swiftdet.dispatch.run import Run
+from swiftdet.dispatch.service_time import ServiceTime
+from swiftdet.dispatch.statistics import DispatcherStats, Tally
+from swiftdet.dispatch.target import Target
+from swiftdet.errors import DeadlineExceeded, DispatcherClosed, Overloaded, SwiftdetError
+from swiftdet.results import Detections
+
+_LOG = logging.getLogger("swiftdet.dispatch")
+_LOG.addHandler(logging.NullHandler())
+
+_now = time.monotonic
+Outcome: TypeAlias = tuple[Request, Detections | BaseException]
+
+
+class Crew:
+    """Queue, threads and counts behind a `BatchDispatcher`.
+
+    One lock guards everything that changes. While it is held, images are neither loaded nor detected in, and no
+    future is resolved, as that runs the callbacks of strangers: who settles a request under the lock, and nobody else,
+    resolves its future after it. A request that leaves the queue goes through
+    `Future.set_running_or_notify_cancel` under the lock, after which its future cannot be cancelled any more.
+
+    The threads know the crew and not the dispatcher, so a dispatcher that nobody refers to can end them.
+    """
+
+    def __init__(
+        self, target: Target, *, workers: int, queue_size: int, overflow: str, max_batch: int, max_delay: float
+    ) -> None:
+        self._target = target
+        self._queue_size = queue_size
+        self._engine_sessions = min(workers, target.engine_sessions)
+        self._service = ServiceTime()
+        self._queue: QueuePolicy[Request] = QueuePolicy(
+            capacity=queue_size,
+            overflow=overflow,
+            max_batch=max_batch,
+            max_delay=max_delay,
+            sizes=target.batch_sizes,
+            estimate=self._service.estimate,
+        )
+        self._pid = os.getpid()
+        # Reentrant, because the garbage collector may end a forgotten dispatcher at any line of ours.
+        self._lock = threading.RLock()
+        self._work_to_do = threading.Condition(self._lock)
+        self._time_to_look = threading.Condition(self._lock)
+        self._alarms = Alarms()
+        self._tally = Tally()
+        self._busy = 0  # workers with a batch
+        self._closing = False
+        self._broken: BaseException | None = None
+        self._timekeeper: threading.Thread | None = None
+        self._workers = [
+            threading.Thread(target=self._work, name=f"swiftdet-dispatch-{i}", daemon=True) for i in range(workers)
+        ]
+        self._working = len(self._workers)
+        for worker in self._workers:
+            worker.start()
+        _CREWS.add(self)
+
+    # -- for the dispatcher -------------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> int:
+        """Number of worker threads."""
+        return len(self._workers)
+
+    def submit(self, request: Request, *, may_wait: bool, block: bool) -> None:
+        """Takes a request in.
+
+        Args:
+            request: is new.
+            may_wait: it waits for a place where the queue is full.
+            block: the caller waits with it. A worker's own thread never does: nobody might be left to make a place.
+
+        Raises:
+            Overloaded: no place, at once or until the request gave up.
+            DispatcherClosed: closed, or about to, or of another process.
+        """
+        self.check_process()
+        gate = None
+        with self._lock:
+            if self._closing:
+                raise self._closed_error()
+            self._tally.submitted += 1
+            place, victim = self._queue.offer(request, may_wait=may_wait)
+            if place is Place.REFUSED:
+                request.state = State.SETTLED
+                self._tally.rejected += 1
+                raise self._full_error()
+            request.withdraw = self._withdraw
+            request.state = State.QUEUED if place is Place.QUEUED else State.WAITING
+            if request.deadline is not None:
+                self._set_alarm(request.deadline, request)
+            if place is Place.QUEUED:
+                self._work_to_do.notify()
+            else:
+                if request.give_up_at is not None:
+                    self._set_alarm(request.give_up_at, request)
+                if block and threading.current_thread() not in self._workers:
+                    gate = threading.Event()
+                    request.moved = gate.set
+            to_drop = victim is not None and self._settle(victim, "dropped")
+        if victim is not None and to_drop:
+            self._resolve(victim, Overloaded("dropped from the full queue, because a newer request needed its place"))
+        if gate is not None:
+            self._wait(gate, request)
+
+    def stats(self) -> DispatcherStats:
+        """The counts by now."""
+        self.check_process()
+        with self._lock:
+            return self._tally.snapshot(len(self._queue))
+
+    @property
+    def closing(self) -> bool:
+        """Whether no more requests are taken."""
+        return self._closing
+
+    def close(self, *, wait: bool, cancel: bool) -> None:
+        """Takes no more requests; finishes those that are here, or ends those that no worker has yet."""
+        if os.getpid() != self._pid:
+            return  # the threads are in the process that this one was forked from
+        ended = []
+        with self._lock:
+            self._closing = True
+            if cancel:
+                ended = self._clear()
+            self._work_to_do.notify_all()
+            self._time_to_look.notify()
+        for request in ended:
+            self._resolve(request, self._closed_error())
+        current = threading.current_thread()
+        if wait and current not in self._workers and current is not self._timekeeper:
+            for thread in self._workers:
+                thread.join()
+            if self._timekeeper is not None:
+                self._timekeeper.join()
+
+    def check_process(self) -> None:
+        """Refuses to work in a child of fork().
+
+        Raises:
+            DispatcherClosed: this process has none of the threads.
+        """
+        if os.getpid() != self._pid:
+            raise DispatcherClosed(
+                f"this dispatcher belongs to process {self._pid}, and fork() copied none of its threads into this one; "
+                "make detector and dispatcher after the fork, or start processes by 'spawn'"
+            )
+
+    # -- the state of requests; with the lock held ---------------------------------------------------------------
+
+    def _settle(self, request: Request, count: str) -> bool:
+        """Counts how a request ended that left the queue or its worker; True if the caller has to resolve it."""
+        if request.state is State.SETTLED:
+            return False
+        if request.state is State.RUNNING:
+            self._tally.running -= 1
+            resolve = True
+        else:
+            resolve = request.set_running_or_notify_cancel()
+        request.state = State.SETTLED
+        self._let_go(request)
+        counted = count if resolve else "cancelled"  # its caller was quicker, and is resolving it
+        setattr(self._tally, counted, getattr(self._tally, counted) + 1)
+        return resolve
+
+    def _start(self, request: Request) -> bool:
+        """Marks a request that left the queue as running; False if its caller has cancelled it."""
+        if not request.set_running_or_notify_cancel():
+            request.state = State.SETTLED
+            self._let_go(request)
+            self._tally.cancelled += 1
+            return False
+        request.state = State.RUNNING
+        self._tally.running += 1
+        return True
+
+    def _let_go(self, request: Request) -> None:
+        request.image = None
+        if request.moved is not None:
+            request.moved()
+            request.moved = None
+
+    def _admit(self) -> None:
+        """Gives free places to those who wait for one."""
+        for request in self._queue.admit():
+            request.state = State.QUEUED
+            if request.moved is not None:
+                request.moved()
+                request.moved = None
+            self._work_to_do.notify()
+
+    def _clear(self) -> list[Request]:
+        """Ends everything that no worker has; what is to be resolved."""
+        return [request for request in self._queue.clear() if self._settle(request, "cancelled")]
+
+    def _withdraw(self, request: Request) -> None:
+        """Frees the place of a request whose future was cancelled."""
+        with self._lock:
+            if self._queue.discard(request):
+                self._settle(request, "cancelled")
+                self._admit()
+                if self._closing:
+                    self._work_to_do.notify_all()
+
+    def _full_error(self) -> Overloaded:
+        return Overloaded(
+            f"the queue is full: {self._queue_size} requests wait; submit fewer, wait (overflow='block'), or raise"
+            " queue_size"
+        )
+
+    def _closed_error(self) -> DispatcherClosed:
+        if self._broken is None:
+            return DispatcherClosed("this dispatcher is closed; make a new one")
+        error = DispatcherClosed(f"this dispatcher failed and is closed: {self._broken!r}; make a new one")
+        error.__cause__ = self._broken
+        return error
+
+    def _set_alarm(self, when: float, request: Request) -> None:
+        if self._timekeeper is None:
+            self._timekeeper = threading.Thread(target=self._keep_time, name="swiftdet-dispatch-time", daemon=True)
+            self._timekeeper.start()
+        if self._alarms.add(when, request):
+            self._time_to_look.notify()
+
+    # -- resolving; without the lock -----------------------------------------------------------------------------
+
+    def _resolve(self, request: Request, outcome: Detections | BaseException) -> None:
+        """Resolves the future of a request that the caller settled, and survives the callbacks."""
+        try:
+            if isinstance(outcome, BaseException):
+                request.set_exception(outcome)
+            else:
+                request.set_result(outcome)
+        except BaseException:  # noqa: BLE001 - Future lets what is no Exception through; a thread must not end by it
+            _LOG.exception("a callback of a future raised")
+
+    def _resolve_all(self, settled: Sequence[Outcome]) -> None:
+        for request, outcome in settled:
+            self._resolve(request, outcome)
+
+    def _wait(self, gate: threading.Event, request: Request) -> None:
+        """Waits until a request has a place, or will not get one."""
+        try:
+            gate.wait()
+        except BaseException:  # Ctrl-C: nobody will ask for the result
+            request.cancel()
+            raise
+        if request.state is State.SETTLED:  # who settled it is about to resolve it
+            error = request.exception()
+            if isinstance(error, Overloaded | DispatcherClosed):
+                raise error
+
+    # -- the timekeeper ------------------------------------------------------------------------------------------
+
+    def _keep_time(self) -> None:
+        try:
+            while True:
+                due = self._next_due()
+                if due is None:
+                    return
+                self._resolve_all(due)
+                due = None
+        except BaseException as e:  # noqa: BLE001 - a thread of ours never ends in silence
+            self._break(e)
+
+    def _next_due(self) -> list[tuple[Request, BaseException]] | None:
+        """Waits for the next requests whose time is over; None when there will be no more."""
+        with self._lock:
+            while True:
+                now = _now()
+                due: list[tuple[Request, BaseException]] = []
+                for request in self._alarms.ring(now):
+                    error: SwiftdetError
+                    if request.deadline is not None and request.deadline <= now:
+                        count, error = "expired", _late(request, now)
+                    elif request.state is State.WAITING:
+                        count, error = "rejected", self._full_error()
+                    else:
+                        continue  # it found a place before it gave up
+                    self._queue.discard(request)
+                    if self._settle(request, count):
+                        due.append((request, error))
+                if due:
+                    self._admit()
+                    return due
+                if self._closing and not self._working:
+                    return None
+                next_at = self._alarms.next_at()
+                self._time_to_look.wait(None if next_at is None else max(0.0, next_at - now))
+
+    # -- the workers ---------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        batch: list[Request] = []
+        try:
+            while True:
+                batch = self._next_batch()
+                if not batch:
+                    break
+                self._resolve_all(self._run(batch))
+                batch = []  # an idle thread keeps no result alive
+        except BaseException as e:  # noqa: BLE001 - a thread of ours never ends in silence
+            self._break(e, batch)
+        with self._lock:
+            self._working -= 1
+            self._time_to_look.notify()
+
+    def _next_batch(self) -> list[Request]:
+        """Waits for work; empty when there will be none any more."""
+        while True:
+            expired: list[Request] = []
+            with self._lock:
+                while True:
+                    now = _now()
+                    idle = self._busy < self._engine_sessions or self._closing
+                    turn = self._queue.take(now, engine_idle=idle)
+                    batch = [request for request in turn.batch if self._start(request)]
+                    expired = [request for request in turn.expired if self._settle(request, "expired")]
+                    if turn.batch or turn.expired:
+                        self._admit()
+                    if batch:
+                        self._busy += 1
+                        for request in batch:
+                            request.taken_at = now
+                            self._tally.queue_s += now - request.arrival
+                    if batch or expired:
+                        break
+                    if self._closing and not self._queue:
+                        self._work_to_do.notify_all()
+                        return []
+                    if not (turn.batch or turn.expired):
+                        self._work_to_do.wait(None if turn.again_at is None else max(0.0, turn.again_at - now))
+            for request in expired:
+                self._resolve(request, _late(request, now))
+            if batch:
+                return batch
+
+    def _run(self, batch: list[Request]) -> list[Outcome]:
+        """Runs a batch and settles its requests; what is to be resolved."""
+        run = Run(self._target, batch[0].key)
+        begin = _now()
+        images = run.load([request.image for request in batch])
+        now = _now()
+        outcomes: list[Outcome] = []
+        able = []
+        for request, image in zip(batch, images, strict=True):
+            if isinstance(image, BaseException):
+                outcomes.append((request, image))
+            elif request.deadline is not None and request.deadline <= now:
+                outcomes.append((request, _late(request, now)))
+            else:
+                able.append((request, image))
+        answers = run.detect([image for _, image in able])
+        outcomes += zip((request for request, _ in able), answers, strict=True)
+        try:
+            return self._settle_batch(outcomes, begin, now - begin, run.executions)
+        finally:  # an error keeps this frame, which must not lead back to the futures that hold the error
+            del batch, images, outcomes, able, answers, request, image
+
+    def _settle_batch(
+        self,
+        outcomes: list[Outcome],
+        begin: float,
+        load_s: float,
+        executions: list[int],
+    ) -> list[Outcome]:
+        end = _now()
+        tally = self._tally
+        resolve = []
+        with self._lock:
+            for size in executions:
+                tally.add_execution(size)
+            tally.retried += len(executions) - 1 if executions else 0
+            if len(executions) == 1:
+                self._service.observe(executions[0], end - begin)
+            for request, outcome in outcomes:
+                late = request.deadline is not None and request.deadline <= end
+                if late and not isinstance(outcome, DeadlineExceeded):
+                    outcome = _late(request, end)  # noqa: PLW2901 - too late is no result
+                if not self._settle(request, _count_of(outcome)):
+                    continue  # the timekeeper was quicker
+                resolve.append((request, outcome))
+                if isinstance(outcome, Detections):
+                    speed = outcome.speed
+                    tally.compute_input_s += load_s / len(outcomes) + speed["preprocess"] * 1e-3
+                    tally.compute_infer_s += speed["inference"] * 1e-3
+                    tally.compute_output_s += speed["postprocess"] * 1e-3
+                    tally.request_s += end - request.arrival
+            self._busy -= 1
+            if self._queue:  # another may begin while this one resolves
+                self._work_to_do.notify()
+        return resolve
+
+    def _break(self, error: BaseException, batch: list[Request] | None = None) -> None:
+        """Ends everything with an error that no request caused: a fault of this module."""
+        _LOG.error("a thread of a dispatcher failed", exc_info=error)
+        with self._lock:
+            self._closing = True
+            self._broken = error
+            ended = [r for r in batch or [] if self._settle(r, "failed") or not r.done()] + self._clear()
+            self._work_to_do.notify_all()
+            self._time_to_look.notify()
+        for request in ended:
+            self._resolve(request, self._closed_error())
+
+
+def _late(request: Request, now: float) -> DeadlineExceeded:
+    allowed = 0.0 if request.deadline is None else (request.deadline - request.arrival) * 1e3
+    where = "in the queue" if request.taken_at == 0.0 else "after it left the queue"
+    return DeadlineExceeded(
+        f"no result within deadline_ms={allowed:.6g}: {(now - request.arrival) * 1e3:.1f} ms after submission the "
+        f"request was {where}; allow more time, submit less, or raise its priority"
+    )
+
+
+def _count_of(outcome: Detections | BaseException) -> str:
+    if isinstance(outcome, Detections):
+        return "done"
+    return "expired" if isinstance(outcome, DeadlineExceeded) else "failed"
+
+
+_CREWS: weakref.WeakSet[Crew] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """Before the interpreter ends: nothing of ours may run while it is taken apart."""
+    for crew in list(_CREWS):
+        crew.close(wait=True, cancel=True)
+
+
+atexit.register(_close_all)

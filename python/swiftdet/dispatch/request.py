@@ -1,0 +1,60 @@
+"""One image on its way through a dispatcher, and the future of its detections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from enum import Enum
+from typing import Any
+
+from swiftdet.results import Detections
+
+
+class State(Enum):
+    """Where a request is. Changes under the dispatcher's lock only."""
+
+    NEW = "new"
+    WAITING = "waiting for a place in the queue"
+    QUEUED = "queued"
+    RUNNING = "with a worker"
+    SETTLED = "its future is resolved, or somebody is about to resolve it"
+
+
+class Request(Future[Detections]):
+    """The future that `submit` returns, with what the dispatcher keeps about it.
+
+    Attributes:
+        image: as submitted; None once it is not needed any more.
+        key: the checked options of the call; requests with equal ones may share a batch.
+        priority: the higher, the sooner.
+        arrival: seconds of the monotonic clock.
+        deadline: likewise, or None.
+        give_up_at: when it stops waiting for a place, likewise.
+        taken_at: when a worker took it, likewise.
+        state: see `State`.
+        moved: called, under the dispatcher's lock, when a request that waited for a place waits no more.
+    """
+
+    def __init__(
+        self, image: Any, key: Hashable, priority: int, arrival: float, deadline: float | None, give_up_at: float | None
+    ) -> None:
+        super().__init__()
+        self.image = image
+        self.key = key
+        self.priority = priority
+        self.arrival = arrival
+        self.deadline = deadline
+        self.give_up_at = give_up_at
+        self.taken_at = 0.0
+        self.state = State.NEW
+        self.moved: Callable[[], None] | None = None
+        self.withdraw: Callable[[Request], None] | None = None
+
+    def cancel(self) -> bool:
+        """Cancels the request if no worker has taken it yet, and frees its place in the queue."""
+        if not super().cancel():
+            return False
+        withdraw = self.withdraw
+        if withdraw is not None:
+            withdraw(self)
+        return True
