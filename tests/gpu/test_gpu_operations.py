@@ -10,6 +10,7 @@ pytestmark = pytest.mark.gpu_cuda
 
 np = pytest.importorskip("numpy")
 CASES = 200
+SIDES = [(40, 24), (20, 12), (10, 6)]  # of the levels of a head
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,8 @@ def test_decode(ops, layout, logits):
     from swiftdet.spec import Head
 
     rng = np.random.default_rng(3)
-    c, strides, sides = 6, (8, 16, 32), [(40, 24), (20, 12), (10, 6)]
-    total = sum(h * w for h, w in sides)
+    c, strides = 6, (8, 16, 32)
+    total = sum(h * w for h, w in SIDES)
 
     def scores(*shape):
         values = rng.normal(-3, 2.5, shape) if logits or layout == "anchor_maps" else rng.beta(0.4, 3, shape)
@@ -100,11 +101,11 @@ def test_decode(ops, layout, logits):
     elif layout == "anchor_maps":
         anchors = tuple((float(a), float(b)) for a, b in rng.uniform(4, 300, (9, 2)))
         head = Head(layout="anchor_maps", num_classes=c, outputs=("a", "b", "c"), strides=strides, anchors=anchors)
-        outputs = [scores(2, 3 * (5 + c), h, w) for h, w in sides]
+        outputs = [scores(2, 3 * (5 + c), h, w) for h, w in SIDES]
     else:
         head = Head(layout="distribution_maps", outputs=tuple("abcdef"), strides=strides, reg_max=16, **kind)
-        outputs = [scores(2, c, h, w) for h, w in sides]
-        outputs += [rng.normal(0, 3, (2, 68, h, w)).astype(np.float32) for h, w in sides]
+        outputs = [scores(2, c, h, w) for h, w in SIDES]
+        outputs += [rng.normal(0, 3, (2, 68, h, w)).astype(np.float32) for h, w in SIDES]
     found = 0
     for conf in (0.0, 0.001, 0.25, 0.7):
         for multi_label in (False, True):

@@ -138,13 +138,13 @@ def test_any_strides(cuda, view, channels, to, color):
 @pytest.mark.parametrize(
     ("size", "to"),
     [
-        ((720, 1280), (360, 640)),
+        ((720, 1280), (180, 320)),
         ((1, 10000), (1, 64)),
         ((65535, 3), (70, 3)),
         ((49, 98), (1, 2)),
         ((70, 3), (65535, 2)),
         ((3, 70), (2, 65535)),
-        ((120, 160), (480, 640)),
+        ((60, 80), (240, 320)),
     ],
 )
 def test_large_sizes(cuda, size, to):
@@ -478,7 +478,8 @@ def test_the_python_tests_for_gpu_hosts(in_new_process):
     file = GPU_TESTS / "test_gpu_operations.py"
     status, out, err = in_new_process(
         f"import pytest, sys\nsys.path.insert(0, {str(GPU_TESTS)!r})\n"
-        "import test_gpu_operations\ntest_gpu_operations.CASES = 12  # kernels are slow here\n"
+        "import test_gpu_operations\n"
+        "test_gpu_operations.CASES, test_gpu_operations.SIDES = 6, [(12, 8), (6, 4), (3, 2)]  # kernels are slow here\n"
         f"sys.exit(pytest.main(['-c', {str(GPU_TESTS / 'pytest.ini')!r}, {str(file)!r}]))\n"
     )
     assert status == 0, out[-4000:] + err[-4000:]
