@@ -166,6 +166,8 @@ class QueuePolicy(Generic[T]):
             now: seconds of the clock.
             engine_idle: a batch would not find the engine busy with others, or is not to be held for another reason.
         """
+        if not self._queue:
+            return Turn()
         turn, closed, tightest = self._plan(now)
         if turn.batch and not (engine_idle or closed):
             start_at = self._start_at(turn.batch, tightest)
