@@ -43,5 +43,6 @@ def test_suite(build, suite, eager, tmp_path):
         timeout=1700,
         check=False,
     )
+    print(done.stdout)  # noqa: T201 - the figures of proofs, for `pytest -s`
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     assert " passed" in done.stdout
