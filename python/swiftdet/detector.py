@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 Color = Literal["bgr", "rgb"]
 
-_GPU_SESSIONS = 4
-"""What the core makes at most on a GPU where `sessions` is None (gpu_detector.cpp)."""
-
 
 @dataclass(frozen=True)
 class _CallOptions:
@@ -312,10 +309,8 @@ class Detector:
 
     def _concurrency(self) -> tuple[int, int]:
         """How many calls at a time keep the engine busy, and how many may run at all, for the dispatcher."""
-        enough = self._engine_sessions
-        on_gpu = self._device.kind == "cuda"
-        limit = self._sessions or (_GPU_SESSIONS if on_gpu else max(enough, os.cpu_count() or 1))
-        return min(enough, limit), limit
+        limit = self._pipeline_for(self.spec.imgsz).sessions[0]
+        return min(self._engine_sessions, limit), limit
 
     def _load(self, source: Any, color: Color) -> Image | DeviceImage:
         """One image: where it is if that is a GPU's memory and the detector runs on one, else read to the host."""

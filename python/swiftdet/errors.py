@@ -67,4 +67,4 @@ class DeadlineExceeded(SwiftdetError, TimeoutError):  # noqa: N818
 
 
 class DispatcherClosed(SwiftdetError, RuntimeError):  # noqa: N818
-    """A dispatcher was used after `close()`, ended a request because of it, or belongs to another process."""
+    """A dispatcher was used after `close()`, or ended a request because of it."""

@@ -836,7 +836,7 @@ if child == 0:
     for call in (lambda: dispatcher.submit(picture(1)), dispatcher.stats, lambda: next(dispatcher.map([picture(1)]))):
         try:
             call()
-        except swiftdet.DispatcherClosed as e:
+        except swiftdet.UsedAfterFork as e:
             said.append("after the fork" in str(e))
     dispatcher.close()
     os._exit(0 if said == [True] * 3 else 1)

@@ -18,7 +18,7 @@ from swiftdet.dispatch.run import Run
 from swiftdet.dispatch.service_time import ServiceTime
 from swiftdet.dispatch.statistics import DispatcherStats, Tally
 from swiftdet.dispatch.target import Target
-from swiftdet.errors import DeadlineExceeded, DispatcherClosed, Overloaded, SwiftdetError
+from swiftdet.errors import DeadlineExceeded, DispatcherClosed, Overloaded, SwiftdetError, UsedAfterFork
 from swiftdet.results import Detections
 
 _LOG = logging.getLogger("swiftdet.dispatch")
@@ -90,7 +90,8 @@ class Crew:
 
         Raises:
             Overloaded: no place, at once or until the request gave up.
-            DispatcherClosed: closed, or about to, or of another process.
+            DispatcherClosed: closed, or about to.
+            UsedAfterFork: of another process.
         """
         self.check_process()
         gate = None
@@ -156,10 +157,10 @@ class Crew:
         """Refuses to work in a child of fork().
 
         Raises:
-            DispatcherClosed: this process has none of the threads.
+            UsedAfterFork: this process has none of the threads.
         """
         if os.getpid() != self._pid:
-            raise DispatcherClosed(
+            raise UsedAfterFork(
                 f"this dispatcher belongs to process {self._pid}, and fork() copied none of its threads into this one; "
                 "make detector and dispatcher after the fork, or start processes by 'spawn'"
             )

@@ -119,7 +119,8 @@ class BatchDispatcher:
 
         Raises:
             Overloaded: the queue is full.
-            DispatcherClosed: after `close()`, or in a process that was forked from the dispatcher's.
+            DispatcherClosed: after `close()`.
+            UsedAfterFork: in a process that was forked from the dispatcher's.
             InvalidArgument, InvalidType: an option outside its contract.
         """
         request = self._request(image, self._target.options(per_call), priority, deadline_ms, timeout)
@@ -227,7 +228,7 @@ class BatchDispatcher:
         """What was done so far. Cheap; consistent at one moment.
 
         Raises:
-            DispatcherClosed: in a process that was forked from the dispatcher's.
+            UsedAfterFork: in a process that was forked from the dispatcher's.
         """
         return self._crew.stats()
 
