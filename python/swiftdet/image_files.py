@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -25,6 +26,7 @@ from PIL import (
 )
 from PIL import Image as PilImage
 
+from swiftdet import tiff_files
 from swiftdet.errors import ImageError
 
 try:
@@ -115,6 +117,7 @@ DECODER_ERRORS = (
     AttributeError,
     struct.error,
     MemoryError,
+    RuntimeError,
     PilImage.DecompressionBombError,
     Warning,
 )
@@ -145,18 +148,23 @@ def decode(content: bytes, name: str, max_pixels: int | None) -> tuple[ByteArray
     """
     opener = _opener(content[:_SIGNATURE_BYTES], name)
     exif = b""
+    is_tiff = opener is TiffImagePlugin.TiffImageFile
     if opener is JpegImagePlugin.JpegImageFile:
         content, exif = _split_jpeg_exif(content)
+    elif opener is PngImagePlugin.PngImageFile:
+        content = _without_animation(content)
+    elif is_tiff:
+        content = tiff_files.prepared(content, name)
     try:
-        image = opener(io.BytesIO(content), "")
-        check_pixels(image.size, max_pixels, name)
-        is_tiff = image.format == "TIFF"
-        orientation = (
-            image.tag_v2.get(_ORIENTATION_TAG, 1)  # type: ignore[attr-defined]
-            if is_tiff
-            else _exif_orientation(exif or image.info.get("exif", b""))
-        )
-        pixels, note = pixels_of(image, name)
+        with tiff_files.quiet() if is_tiff else contextlib.nullcontext():
+            image = opener(io.BytesIO(content), "")
+            check_pixels(image.size, max_pixels, name)
+            orientation = (
+                image.tag_v2.get(_ORIENTATION_TAG, 1)  # type: ignore[attr-defined]
+                if is_tiff
+                else _exif_orientation(exif or image.info.get("exif", b""))
+            )
+            pixels, note = pixels_of(image, name)
     except ImageError:
         raise
     except DECODER_ERRORS as e:
@@ -248,6 +256,20 @@ def _split_jpeg_exif(content: bytes) -> tuple[bytes, bytes]:
             return bytes(hidden), content[at + 4 : at + 2 + length]
         at += 2 + length
     return content, b""
+
+
+def _without_animation(content: bytes) -> bytes:
+    """A PNG without its animation's control chunk: the picture is the same, and Pillow warns where that is damaged."""
+    at = 8
+    while at + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        if kind == b"acTL":
+            content = content[:at] + content[at + 12 + length :]
+        elif kind in (b"IDAT", b"IEND"):
+            break
+        else:
+            at += 12 + length
+    return content
 
 
 def _exif_orientation(exif: bytes) -> int:

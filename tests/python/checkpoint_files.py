@@ -168,7 +168,7 @@ def archive(entries: dict[str, bytes], *, folder: str = "archive", compression: 
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as made:
         for name, data in entries.items():
-            made.writestr(f"{folder}/{name}", data)
+            made.writestr(zipfile.ZipInfo(f"{folder}/{name}"), data)  # the same bytes at any time
     return file.getvalue()
 
 

@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftdet import _core, checks
-from swiftdet.errors import InvalidArgument, InvalidType
+from swiftdet.errors import InvalidArgument, InvalidType, SwiftdetError
 from swiftdet.ops.device import check_device
 from swiftdet.spec import Head, ModelSpec
 
 Float32Array = npt.NDArray[np.float32]
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
+
+
+_MOST_CLASSES = 1 << 20
 
 
 def nms(
@@ -117,9 +120,26 @@ def decode(
     head = spec.head if isinstance(spec, ModelSpec) else spec
     if not isinstance(head, Head):
         raise InvalidType(f"spec: expected a ModelSpec or Head, got {type(spec).__name__}")
+    described = _described(head)
     return _core.decode(
         _in_order(outputs, head),
-        _core.HeadSpec(
+        described,
+        conf=threshold,
+        multi_label=checks.switch("multi_label", multi_label),
+        classes=_class_flags(classes, head.num_classes),
+        max_candidates=checks.whole("max_candidates", max_candidates),
+        image=checks.whole("image", image, lowest=0),
+    )
+
+
+def _described(head: Head) -> _core.HeadSpec:
+    """The head as the core takes it. A `Head` that did not come from a file may hold anything."""
+    if not checks.is_integer(head.num_classes):
+        raise InvalidType(f"spec: num_classes must be an integer, got {checks.shown(head.num_classes)}")
+    if not 1 <= head.num_classes <= _MOST_CLASSES:
+        raise InvalidArgument(f"spec: num_classes must be 1 to {_MOST_CLASSES}, got {head.num_classes}")
+    try:
+        return _core.HeadSpec(
             layout=head.layout,
             num_classes=head.num_classes,
             outputs=list(head.outputs),
@@ -130,13 +150,11 @@ def decode(
             strides=list(head.strides),
             anchors=list(head.anchors),
             reg_max=head.reg_max,
-        ),
-        conf=threshold,
-        multi_label=checks.switch("multi_label", multi_label),
-        classes=_class_flags(classes, head.num_classes),
-        max_candidates=checks.whole("max_candidates", max_candidates),
-        image=checks.whole("image", image, lowest=0),
-    )
+        )
+    except SwiftdetError:  # some of which are TypeErrors too
+        raise
+    except TypeError as e:
+        raise InvalidType(f"spec: a field of Head has another type than its documentation says: {head!r:.400}") from e
 
 
 def _as_int32(name: str, values: npt.ArrayLike) -> Int32Array:
