@@ -115,5 +115,5 @@ def provenance() -> dict[str, Any]:
         "swiftdet": swiftdet.__version__,
         "build": swiftdet.build_config(),
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",  # platform() runs a program
     }
