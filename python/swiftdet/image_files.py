@@ -118,6 +118,7 @@ DECODER_ERRORS = (
     struct.error,
     MemoryError,
     RuntimeError,
+    AssertionError,
     PilImage.DecompressionBombError,
     Warning,
 )
@@ -194,6 +195,7 @@ def check_pixels(size: tuple[int, int], max_pixels: int | None, name: str) -> No
 
 def pixels_of(image: PilImage.Image, name: str) -> tuple[ByteArray, str | None]:
     """8-bit grey [H, W] or RGB [H, W, 3], and what was lost on the way."""
+    image.load()  # a PNG may tell behind its pixels that a colour of them is transparent
     mode = image.mode
     note = None
     if mode.startswith("I;16") or (mode == "I" and getattr(image, "format", None) in ("PNG", "PPM")):
@@ -260,13 +262,11 @@ def _split_jpeg_exif(content: bytes) -> tuple[bytes, bytes]:
 
 def _without_animation(content: bytes) -> bytes:
     """A PNG without its animation's control chunk: the picture is the same, and Pillow warns where that is damaged."""
-    at = 8
+    at = 8 if b"acTL" in content else len(content)
     while at + 12 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
         if kind == b"acTL":
             content = content[:at] + content[at + 12 + length :]
-        elif kind in (b"IDAT", b"IEND"):
-            break
         else:
             at += 12 + length
     return content

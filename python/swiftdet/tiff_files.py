@@ -64,8 +64,8 @@ def _checked_size(tag: int, kind: int, number: int, value: bytes, order: str, le
     single = TiffTags.lookup(tag).length == 1 and kind not in _TEXTS and tag != _PHOTOMETRIC
     if single and number != 1 and kind in _SIZES:
         raise ImageError(f"{name}: {_DAMAGED}: tag {tag} has {number} values, expected 1")
-    if tag == _SAMPLES_PER_PIXEL and kind in (3, 4) and _first(kind, value, order) > _MOST_SAMPLES:
-        raise ImageError(f"{name}: {_DAMAGED}: {_first(kind, value, order)} samples a pixel")
+    if tag == _SAMPLES_PER_PIXEL and (kind not in (3, 4) or _first(kind, value, order) > _MOST_SAMPLES):
+        raise ImageError(f"{name}: {_DAMAGED}: the number of samples a pixel is none of 1 to {_MOST_SAMPLES}")
     if size <= len(value):
         return 0
     (offset,) = struct.unpack(order + ("Q" if len(value) == 8 else "I"), value)
