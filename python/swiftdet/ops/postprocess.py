@@ -174,9 +174,13 @@ def _class_flags(classes: Iterable[int] | None, num_classes: int) -> list[int]:
     if classes is None:
         return []
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
-        raise InvalidType(f"classes: expected class ids, e.g. [0, 2], got {classes!r:.60}")
+        raise InvalidType(f"classes: expected class ids, e.g. [0, 2], got {checks.shown(classes)}")
+    try:
+        ids = list(classes)
+    except TypeError as e:  # an array without dimensions
+        raise InvalidType(f"classes: expected class ids, e.g. [0, 2], got {checks.shown(classes)}") from e
     flags = [0] * num_classes
-    for cls in classes:
+    for cls in ids:
         index = checks.whole("classes", cls, lowest=0)
         if index >= num_classes:
             raise InvalidArgument(f"classes: expected ids from 0 to {num_classes - 1}, got {index}")

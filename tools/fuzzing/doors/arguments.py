@@ -113,6 +113,7 @@ def _array(described: dict[str, Any]) -> Any:
 
 
 def _laid_out(made: Any, layout: Any) -> Any:
+    made = np.asarray(made)  # arithmetic makes scalars of arrays without dimensions
     if layout == "F":
         return np.asfortranarray(made)
     if layout == "transposed":
