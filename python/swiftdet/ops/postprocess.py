@@ -136,8 +136,10 @@ def _described(head: Head) -> _core.HeadSpec:
     """The head as the core takes it. A `Head` that did not come from a file may hold anything."""
     if not checks.is_integer(head.num_classes):
         raise InvalidType(f"spec: num_classes must be an integer, got {checks.shown(head.num_classes)}")
-    if not 1 <= head.num_classes <= _MOST_CLASSES:
-        raise InvalidArgument(f"spec: num_classes must be 1 to {_MOST_CLASSES}, got {head.num_classes}")
+    if head.num_classes > _MOST_CLASSES:  # there is one flag for each; the core refuses too few
+        raise InvalidArgument(
+            f"spec: num_classes must be at most {_MOST_CLASSES}, got {checks.shown(head.num_classes)}"
+        )
     try:
         return _core.HeadSpec(
             layout=head.layout,
