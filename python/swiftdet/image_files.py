@@ -154,6 +154,8 @@ def decode(content: bytes, name: str, max_pixels: int | None) -> tuple[ByteArray
         content, exif = _split_jpeg_exif(content)
     elif opener is PngImagePlugin.PngImageFile:
         content = _without_animation(content)
+    elif opener is GifImagePlugin.GifImageFile:
+        check_pixels(_gif_extent(content), max_pixels, name)
     elif is_tiff:
         content = tiff_files.prepared(content, name)
     try:
@@ -239,25 +241,35 @@ _ORIENTATIONS: dict[int, tuple[_Turn, str]] = {
 
 
 def _split_jpeg_exif(content: bytes) -> tuple[bytes, bytes]:
-    """The file with its Exif segment hidden from Pillow, and that segment's content.
+    """The file with its Exif segments hidden from Pillow, and the first one's content.
 
     Pillow looks into Exif data already while it opens a JPEG, and warns where they are damaged.
     """
-    at = 2
-    while at + 10 <= len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker == 0xFF:  # fill byte
+    exif = b""
+    at = content.find(b"Exif\0\0")
+    while at >= 4:
+        if content[at - 4 : at - 2] == b"\xff\xe1":  # no pixels: among those 0xFF is followed by 0 or a restart
+            exif = exif or content[at : at - 2 + int.from_bytes(content[at - 2 : at], "big")]
+            content = content[: at - 3] + b"\xef" + content[at - 2 :]  # APP15, which nothing reads
+        at = content.find(b"Exif\0\0", at + 1)
+    return content, exif
+
+
+def _gif_extent(content: bytes) -> tuple[int, int]:
+    """(width, height) up to which the first picture of a GIF reaches, which may be more than the file says first."""
+    try:
+        width, height, flags = struct.unpack_from("<HHB", content, 6)
+        at = 13 + ((6 << (flags & 7)) if flags & 0x80 else 0)
+        while content[at] != 0x2C:  # an image; or an extension, in blocks, or what is passed over
+            if content[at] == 0x21:
+                at += 2
+                while content[at]:
+                    at += content[at] + 1
             at += 1
-            continue
-        if marker in (0xD9, 0xDA):  # end of image, start of scan
-            break
-        length = int.from_bytes(content[at + 2 : at + 4], "big")
-        if marker == 0xE1 and content[at + 4 : at + 10] == b"Exif\0\0":
-            hidden = bytearray(content)
-            hidden[at + 1] = 0xEF  # APP15, which nothing reads
-            return bytes(hidden), content[at + 4 : at + 2 + length]
-        at += 2 + length
-    return content, b""
+        left, top, wide, high = struct.unpack_from("<HHHH", content, at + 1)
+    except (struct.error, IndexError):
+        return 1, 1  # cut short, which the decoder will say
+    return max(width, left + wide, 1), max(height, top + high, 1)
 
 
 def _without_animation(content: bytes) -> bytes:
