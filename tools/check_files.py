@@ -12,7 +12,7 @@ from pathlib import Path
 
 LARGEST = 512 * 1024
 LARGEST_WEIGHTS = 3_000_000  # of a demo model, all that the wheel may carry of it
-BINARY = {".jpg", ".jpeg", ".png", ".onnx", ".bin", ".npz", ".safetensors"}
+BINARY = {".jpg", ".jpeg", ".png", ".onnx", ".bin", ".npz", ".safetensors", ".case"}
 TABS_ALLOWED = {".gitmodules", ".supp"}
 
 

@@ -495,7 +495,7 @@ def _choose(model: str | os.PathLike[str], device: str, engine: Any) -> Choice:
         device == "auto"
         and name == "auto"
         and is_path
-        and (Path(model).suffix.lower() == ".xml" or Path(model).is_dir())
+        and (Path(model).suffix.lower() == ".xml" or os.path.isdir(model))  # noqa: PTH112 - a name that is too long is none
     ):
         return device_policy.choose("cpu", "openvino")
     return device_policy.choose(device, name)

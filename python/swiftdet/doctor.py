@@ -71,10 +71,15 @@ def works(checks: list[Check]) -> bool:
     return all(check.status != "fail" for check in checks)
 
 
+def host() -> str:
+    """System, release and processor family. Python's own `platform.platform()` runs a program to find them out."""
+    return f"{platform.system()}-{platform.release()}-{platform.machine()}"
+
+
 def check_python() -> Check:
     """Python and the packages that swiftdet computes with."""
     packages = ", ".join(f"{name} {_version(name)}" for name in ("numpy", "pillow", "onnx"))
-    return Check("Python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}; {packages}")
+    return Check("Python", "ok", f"{platform.python_version()} on {host()}; {packages}")
 
 
 def check_core() -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -25,6 +26,7 @@ from PIL import (
 )
 from PIL import Image as PilImage
 
+from swiftdet import tiff_files
 from swiftdet.errors import ImageError
 
 try:
@@ -115,6 +117,8 @@ DECODER_ERRORS = (
     AttributeError,
     struct.error,
     MemoryError,
+    RuntimeError,
+    AssertionError,
     PilImage.DecompressionBombError,
     Warning,
 )
@@ -145,18 +149,25 @@ def decode(content: bytes, name: str, max_pixels: int | None) -> tuple[ByteArray
     """
     opener = _opener(content[:_SIGNATURE_BYTES], name)
     exif = b""
+    is_tiff = opener is TiffImagePlugin.TiffImageFile
     if opener is JpegImagePlugin.JpegImageFile:
         content, exif = _split_jpeg_exif(content)
+    elif opener is PngImagePlugin.PngImageFile:
+        content = _without_animation(content)
+    elif opener is GifImagePlugin.GifImageFile:
+        check_pixels(_gif_extent(content), max_pixels, name)
+    elif is_tiff:
+        content = tiff_files.prepared(content, name)
     try:
-        image = opener(io.BytesIO(content), "")
-        check_pixels(image.size, max_pixels, name)
-        is_tiff = image.format == "TIFF"
-        orientation = (
-            image.tag_v2.get(_ORIENTATION_TAG, 1)  # type: ignore[attr-defined]
-            if is_tiff
-            else _exif_orientation(exif or image.info.get("exif", b""))
-        )
-        pixels, note = pixels_of(image, name)
+        with tiff_files.quiet() if is_tiff else contextlib.nullcontext():
+            image = opener(io.BytesIO(content), "")
+            check_pixels(image.size, max_pixels, name)
+            orientation = (
+                image.tag_v2.get(_ORIENTATION_TAG, 1)  # type: ignore[attr-defined]
+                if is_tiff
+                else _exif_orientation(exif or image.info.get("exif", b""))
+            )
+            pixels, note = pixels_of(image, name)
     except ImageError:
         raise
     except DECODER_ERRORS as e:
@@ -186,6 +197,7 @@ def check_pixels(size: tuple[int, int], max_pixels: int | None, name: str) -> No
 
 def pixels_of(image: PilImage.Image, name: str) -> tuple[ByteArray, str | None]:
     """8-bit grey [H, W] or RGB [H, W, 3], and what was lost on the way."""
+    image.load()  # a PNG may tell behind its pixels that a colour of them is transparent
     mode = image.mode
     note = None
     if mode.startswith("I;16") or (mode == "I" and getattr(image, "format", None) in ("PNG", "PPM")):
@@ -229,25 +241,47 @@ _ORIENTATIONS: dict[int, tuple[_Turn, str]] = {
 
 
 def _split_jpeg_exif(content: bytes) -> tuple[bytes, bytes]:
-    """The file with its Exif segment hidden from Pillow, and that segment's content.
+    """The file with its Exif segments hidden from Pillow, and the first one's content.
 
     Pillow looks into Exif data already while it opens a JPEG, and warns where they are damaged.
     """
-    at = 2
-    while at + 10 <= len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker == 0xFF:  # fill byte
+    exif = b""
+    at = content.find(b"Exif\0\0")
+    while at >= 4:
+        if content[at - 4 : at - 2] == b"\xff\xe1":  # no pixels: among those 0xFF is followed by 0 or a restart
+            exif = exif or content[at : at - 2 + int.from_bytes(content[at - 2 : at], "big")]
+            content = content[: at - 3] + b"\xef" + content[at - 2 :]  # APP15, which nothing reads
+        at = content.find(b"Exif\0\0", at + 1)
+    return content, exif
+
+
+def _gif_extent(content: bytes) -> tuple[int, int]:
+    """(width, height) up to which the first picture of a GIF reaches, which may be more than the file says first."""
+    try:
+        width, height, flags = struct.unpack_from("<HHB", content, 6)
+        at = 13 + ((6 << (flags & 7)) if flags & 0x80 else 0)
+        while content[at] != 0x2C:  # an image; or an extension, in blocks, or what is passed over
+            if content[at] == 0x21:
+                at += 2
+                while content[at]:
+                    at += content[at] + 1
             at += 1
-            continue
-        if marker in (0xD9, 0xDA):  # end of image, start of scan
-            break
-        length = int.from_bytes(content[at + 2 : at + 4], "big")
-        if marker == 0xE1 and content[at + 4 : at + 10] == b"Exif\0\0":
-            hidden = bytearray(content)
-            hidden[at + 1] = 0xEF  # APP15, which nothing reads
-            return bytes(hidden), content[at + 4 : at + 2 + length]
-        at += 2 + length
-    return content, b""
+        left, top, wide, high = struct.unpack_from("<HHHH", content, at + 1)
+    except (struct.error, IndexError):
+        return 1, 1  # cut short, which the decoder will say
+    return max(width, left + wide, 1), max(height, top + high, 1)
+
+
+def _without_animation(content: bytes) -> bytes:
+    """A PNG without its animation's control chunk: the picture is the same, and Pillow warns where that is damaged."""
+    at = 8 if b"acTL" in content else len(content)
+    while at + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        if kind == b"acTL":
+            content = content[:at] + content[at + 12 + length :]
+        else:
+            at += 12 + length
+    return content
 
 
 def _exif_orientation(exif: bytes) -> int:

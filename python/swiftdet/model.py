@@ -110,7 +110,7 @@ def load(
         InvalidType: a `path` that is none, an `imgsz` that is no integer or pair.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise InvalidType(f"model: expected a path or a name, got {path!r:.60}")
+        raise InvalidType(f"model: expected a path or a name, got {checks.shown(path)}")
     asked_size = checks.network_size(imgsz)
     asked_family, variant = _parse_family(family)
     if zoo_weights.is_zoo_model(path):
@@ -234,7 +234,10 @@ def _recognise_plan(
     from swiftdet.model_files.metadata import parse_metadata  # noqa: PLC0415
 
     metadata = parse_metadata({str(key): str(value) for key, value in plan.metadata.items()})
-    (image,) = found.inputs
+    if len(found.inputs) != 1:
+        listed = ", ".join(f"{port.name[:40]!r}" for port in found.inputs[:8]) or "none"
+        raise ModelError(f"engine {plan.path}: expected one input, an image [N, 3, H, W]; its inputs are: {listed}")
+    image = found.inputs[0]
     if len(image.shape) != 4 or image.shape[1] != 3:
         raise ModelError(f"engine {plan.path}: input {image.name[:80]!r} is {list(image.shape)}, no image [N, 3, H, W]")
     sides = metadata.imgsz or (_DEFAULT_SIDE, _DEFAULT_SIDE)
@@ -382,6 +385,8 @@ def _parse_family(family: str | None) -> tuple[str | None, str | None]:
     """The family, and the variant whose anchors raw maps have."""
     if family is None:
         return None, None
+    if not isinstance(family, str):
+        raise InvalidType(f"family: expected one of {', '.join(FAMILIES)}, got {checks.shown(family)}")
     if family in {"yolov7", "yolov7-tiny"}:
         return "yolov7", family
     if family not in FAMILIES:

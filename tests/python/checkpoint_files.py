@@ -168,7 +168,8 @@ def archive(entries: dict[str, bytes], *, folder: str = "archive", compression: 
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as made:
         for name, data in entries.items():
-            made.writestr(f"{folder}/{name}", data)
+            entry = zipfile.ZipInfo(f"{folder}/{name}")  # of a fixed date: the same bytes at any time
+            made.writestr(entry, data, compression)
     return file.getvalue()
 
 

@@ -206,22 +206,3 @@ def test_a_flipped_bit_ends_in_a_typed_error_or_arrays(tmp_path, form):
                 checkpoints.load(path)
             except ModelError:
                 continue
-
-
-def fuzz(cases: int, seed: int) -> str:
-    tool = pathlib.Path(__file__).resolve().parents[2] / "tools/fuzz_checkpoints.py"
-    done = subprocess.run(
-        [sys.executable, tool, "--cases", str(cases), "--seed", str(seed)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_random_files_end_in_arrays_or_a_typed_error():
-    assert " files in " in fuzz(500, seed=1)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_many_random_files_end_in_arrays_or_a_typed_error():
-    assert " files in " in fuzz(20_000, seed=2)

@@ -81,7 +81,7 @@ def parse_imgsz(text: str) -> tuple[int, int]:
     Raises:
         typer.BadParameter: anything else, or a side under 1 px.
     """
-    match = re.fullmatch(r"(\d+)(?:\s*[x,]\s*(\d+))?", text.strip("[]() ").lower())
+    match = re.fullmatch(r"(\d{1,9})(?:\s*[x,]\s*(\d{1,9}))?", text.strip("[]() ").lower())
     sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if min(sides) < 1:
         raise typer.BadParameter(f"expected a size such as 640 or 480x640 (height x width), got {text!r}")
@@ -103,7 +103,7 @@ def parse_classes(text: str, names: dict[int, str]) -> list[int]:
     for part in (piece.strip(" '\"") for piece in text.strip("[]() ").split(",")):
         if part in ids:
             classes.append(ids[part])
-        elif part.isdecimal() and int(part) in names:
+        elif part.isdecimal() and len(part) < 10 and int(part) in names:
             classes.append(int(part))
         else:
             near = difflib.get_close_matches(part, ids, n=1)

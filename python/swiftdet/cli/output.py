@@ -92,7 +92,9 @@ def show_error(error: BaseException, message: str, *, debug: bool) -> None:
 
 def json_text(document: object) -> str:
     """A JSON document for machines and people: indented, UTF-8, no NaN."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    # Names of files may hold bytes that are no text; they are written as JSON's own escapes, which Python reads back.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def print_json(document: object) -> None:
@@ -113,5 +115,5 @@ def provenance() -> dict[str, Any]:
         "swiftdet": swiftdet.__version__,
         "build": swiftdet.build_config(),
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",  # platform() runs a program
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from swiftdet.errors import DatasetError
 
 _SHOWN = 5
+_LARGEST = 1e15  # px, or square px
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,11 @@ def _image(folder: Path, name: str) -> Path:
     path = folder / name
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise _Fault(f"file name {name!r:.80} leads out of the folder of the images")
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError:  # a name too long
+        is_there = False
+    if not is_there:
         raise _Fault(f"image {name!r:.80} is not in {folder}")
     return path
 
@@ -151,7 +155,8 @@ def _objects(document: dict[str, Any], images: set[int], categories: set[int]) -
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # JSON's integers have no bound, those that NumPy will make of them do.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _some(names: Iterable[str]) -> str:

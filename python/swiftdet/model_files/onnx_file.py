@@ -19,6 +19,7 @@ from swiftdet.model_files.graph import Graph
 from swiftdet.model_files.metadata import Metadata, parse_metadata
 from swiftdet.model_files.model_file import MAX_MODEL_BYTES, InputInfo, ModelFile, read_bounded
 from swiftdet.model_files.names import printable
+from swiftdet.model_files.onnx_checks import check_graph
 from swiftdet.model_files.onnx_surgery import cut_graph, use_float32_boundary
 from swiftdet.model_files.onnx_view import dimensions, view
 
@@ -133,6 +134,7 @@ def read_onnx(path: Path) -> OnnxFile:
                 f"model {path}: not an ONNX model, or a truncated one: {len(data)} bytes that hold no graph "
                 "with nodes and outputs; export or download it again"
             )
+        _check(proto, path)
         graph = view(proto)
         metadata = parse_metadata({entry.key: entry.value for entry in proto.metadata_props})
     except (DecodeError, UnicodeDecodeError, RecursionError) as e:
@@ -140,6 +142,13 @@ def read_onnx(path: Path) -> OnnxFile:
             f"model {path}: not an ONNX model, or a truncated one ({len(data)} bytes, {e}); export or download it again"
         ) from e
     return OnnxFile(path, proto, graph, metadata, b"" if changed else data, digest.hexdigest(), changed)
+
+
+def _check(proto: onnx.ModelProto, path: Path) -> None:
+    try:
+        check_graph(proto)
+    except ModelError as e:
+        raise ModelError(f"model {path}: {e}") from e
 
 
 def _check_strings(proto: onnx.ModelProto) -> None:

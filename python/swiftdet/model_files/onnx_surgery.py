@@ -31,7 +31,7 @@ def cut_graph(proto: onnx.ModelProto, outputs: Sequence[str]) -> None:
         index = producers[name]
         if index not in kept:
             kept.add(index)
-            fresh = _tensors_read(nodes[index]) - needed
+            fresh = tensors_read(nodes[index]) - needed
             needed |= fresh
             queue.extend(fresh)
     nodes = [node for i, node in enumerate(nodes) if i in kept]
@@ -88,13 +88,13 @@ def _fresh_name(graph: onnx.GraphProto, name: str) -> str:
     return candidate
 
 
-def _tensors_read(node: onnx.NodeProto) -> set[str]:
+def tensors_read(node: onnx.NodeProto) -> set[str]:
     """Names that a node reads, those of its branches' outer scope included."""
     names = {name for name in node.input if name}
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
             for inner in graph.node:
-                names |= _tensors_read(inner)
+                names |= tensors_read(inner)
             names |= {output.name for output in graph.output}
     return names
 

@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftdet import _core, checks
-from swiftdet.errors import InvalidArgument, InvalidType
+from swiftdet.errors import InvalidArgument, InvalidType, SwiftdetError
 from swiftdet.ops.device import chosen
 from swiftdet.spec import Head, ModelSpec
 
 Float32Array = npt.NDArray[np.float32]
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
+
+
+_MOST_CLASSES = 1 << 20
 
 
 def nms(
@@ -123,9 +126,30 @@ def decode(
     head = spec.head if isinstance(spec, ModelSpec) else spec
     if not isinstance(head, Head):
         raise InvalidType(f"spec: expected a ModelSpec or Head, got {type(spec).__name__}")
+    described = _described(head)
     boxes, scores, ids = core.decode(
         _in_order(outputs, head),
-        _core.HeadSpec(
+        described,
+        conf=threshold,
+        multi_label=checks.switch("multi_label", multi_label),
+        classes=_class_flags(classes, head.num_classes),
+        max_candidates=checks.whole("max_candidates", max_candidates),
+        image=checks.whole("image", image, lowest=0),
+        **where,
+    )
+    return boxes, scores, ids
+
+
+def _described(head: Head) -> _core.HeadSpec:
+    """The head as the core takes it. A `Head` that did not come from a file may hold anything."""
+    if not checks.is_integer(head.num_classes):
+        raise InvalidType(f"spec: num_classes must be an integer, got {checks.shown(head.num_classes)}")
+    if head.num_classes > _MOST_CLASSES:  # there is one flag for each; the core refuses too few
+        raise InvalidArgument(
+            f"spec: num_classes must be at most {_MOST_CLASSES}, got {checks.shown(head.num_classes)}"
+        )
+    try:
+        return _core.HeadSpec(
             layout=head.layout,
             num_classes=head.num_classes,
             outputs=list(head.outputs),
@@ -136,15 +160,11 @@ def decode(
             strides=list(head.strides),
             anchors=list(head.anchors),
             reg_max=head.reg_max,
-        ),
-        conf=threshold,
-        multi_label=checks.switch("multi_label", multi_label),
-        classes=_class_flags(classes, head.num_classes),
-        max_candidates=checks.whole("max_candidates", max_candidates),
-        image=checks.whole("image", image, lowest=0),
-        **where,
-    )
-    return boxes, scores, ids
+        )
+    except SwiftdetError:  # some of which are TypeErrors too
+        raise
+    except TypeError as e:
+        raise InvalidType(f"spec: a field of Head has another type than its documentation says: {head!r:.400}") from e
 
 
 def _as_int32(name: str, values: npt.ArrayLike) -> Int32Array:
@@ -164,9 +184,13 @@ def _class_flags(classes: Iterable[int] | None, num_classes: int) -> list[int]:
     if classes is None:
         return []
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
-        raise InvalidType(f"classes: expected class ids, e.g. [0, 2], got {classes!r:.60}")
+        raise InvalidType(f"classes: expected class ids, e.g. [0, 2], got {checks.shown(classes)}")
+    try:
+        ids = list(classes)
+    except TypeError as e:  # an array without dimensions
+        raise InvalidType(f"classes: expected class ids, e.g. [0, 2], got {checks.shown(classes)}") from e
     flags = [0] * num_classes
-    for cls in classes:
+    for cls in ids:
         index = checks.whole("classes", cls, lowest=0)
         if index >= num_classes:
             raise InvalidArgument(f"classes: expected ids from 0 to {num_classes - 1}, got {index}")

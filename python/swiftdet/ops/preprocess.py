@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swiftdet import _core, checks
-from swiftdet.errors import InvalidType
+from swiftdet.errors import InvalidArgument, InvalidType
 from swiftdet.ops.device import chosen
 from swiftdet.spec import Interpolation, ResizeMode
 
@@ -198,7 +198,7 @@ def _as_size(size: tuple[int, int]) -> tuple[int, int]:
     try:
         height, width = size
     except (TypeError, ValueError) as e:
-        raise InvalidType(f"size: expected two integers (height, width), got {size!r}") from e
+        raise InvalidType(f"size: expected two integers (height, width), got {checks.shown(size)}") from e
     return (
         checks.whole("size: height", height, highest=_MAX_SIDE),
         checks.whole("size: width", width, highest=_MAX_SIDE),
@@ -209,12 +209,16 @@ def _number(name: str, value: float) -> float:
     try:
         return float(value)
     except (TypeError, ValueError) as e:
-        raise InvalidType(f"{name}: expected a number, got {value!r:.60}") from e
+        raise InvalidType(f"{name}: expected a number, got {checks.shown(value)}") from e
+    except OverflowError as e:
+        raise InvalidArgument(f"{name}: expected a finite number, got {checks.shown(value)}") from e
 
 
 def _three(values: Sequence[float], what: str) -> tuple[float, float, float]:
     try:
         red, green, blue = (float(value) for value in values)
     except (TypeError, ValueError) as e:
-        raise InvalidType(f"{what}: expected three numbers (R, G, B), got {values!r}") from e
+        raise InvalidType(f"{what}: expected three numbers (R, G, B), got {checks.shown(values)}") from e
+    except OverflowError as e:
+        raise InvalidArgument(f"{what}: expected finite numbers, got {checks.shown(values)}") from e
     return red, green, blue

@@ -64,7 +64,7 @@ def _read(evidence: Evidence) -> ModelSpec:
         return read_distribution_maps(evidence)
     if ranks == [3, 3]:
         return read_scores_boxes(evidence)
-    if len(ranks) == 4 and any(shape[-1] == 4 and len(shape) == 3 for shape in shapes):
+    if len(ranks) == 4 and any(len(shape) == 3 and shape[-1] == 4 for shape in shapes):
         raise evidence.refusal(
             "boxes, scores, classes and their number: detections after a suppression that cannot be cut away here",
             "export the network without it (YOLOv7: without --end2end; DAMO-YOLO: without --end2end)",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swiftdet import demo, zoo
+from swiftdet import checks, demo, zoo
 from swiftdet.errors import InvalidArgument, ModelError
 from swiftdet.zoo import building
 from swiftdet.zoo.catalog import DEMOS, VARIANTS, VariantInfo
@@ -88,7 +88,10 @@ def find(model: str | os.PathLike[str], weights: str | os.PathLike[str] | None =
     Raises:
         ModelError: a name without weights, an unreadable checkpoint, or one that is of no known variant.
         InvalidArgument: weights beside a checkpoint.
+        InvalidType: weights that are no path.
     """
+    if weights is not None:
+        weights = checks.path("weights", weights)
     if Path(model).suffix.lower() in CHECKPOINT_SUFFIXES:
         if weights is not None:
             raise InvalidArgument(f"weights: {os.fspath(model)!r} holds weights already; name a variant instead of it")
@@ -102,7 +105,7 @@ def find(model: str | os.PathLike[str], weights: str | os.PathLike[str] | None =
             f"model {variant.name!r} is a name without weights, and swiftdet downloads none: {release}; pass it as "
             f"weights=FILE (--weights FILE). weights='{SYNTHETIC}' is enough to measure latency"
         )
-    if os.fspath(weights) == SYNTHETIC and not Path(weights).exists():
+    if weights == SYNTHETIC and not Path(weights).exists():
         return Weights(variant, None)
     return _of_checkpoint(Path(weights), variant)
 

@@ -1,0 +1,29 @@
+"""The doors by name."""
+
+from __future__ import annotations
+
+from fuzzing.door import Door
+from fuzzing.doors.arguments import CallDoor, DetectorDoor, OpsDoor
+from fuzzing.doors.checkpoints import CheckpointDoor
+from fuzzing.doors.command_line import CommandLineDoor
+from fuzzing.doors.documents import AnnotationsDoor, DescriptionDoor, ManifestDoor
+from fuzzing.doors.images import ImageDoor
+from fuzzing.doors.models import IrDoor, IrRunDoor, OnnxDoor, OnnxRunDoor, OnnxRuntimeDoor, PlanDoor
+
+DOORS: dict[str, type[Door]] = {
+    "images": ImageDoor,
+    "onnx": OnnxDoor,
+    "onnx-run": OnnxRunDoor,
+    "onnxruntime": OnnxRuntimeDoor,
+    "ir": IrDoor,
+    "ir-run": IrRunDoor,
+    "plans": PlanDoor,
+    "manifests": ManifestDoor,
+    "checkpoints": CheckpointDoor,
+    "descriptions": DescriptionDoor,
+    "annotations": AnnotationsDoor,
+    "command-line": CommandLineDoor,
+    "ops": OpsDoor,
+    "calls": CallDoor,
+    "detector": DetectorDoor,
+}
