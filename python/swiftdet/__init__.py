@@ -22,9 +22,11 @@ from swiftdet.errors import (
     ModelError,
     OutOfMemory,
     SwiftdetError,
+    VideoError,
 )
 from swiftdet.evaluation import EvalReport, evaluate
 from swiftdet.results import Boxes, Detections
+from swiftdet.sources import DetectionStream
 from swiftdet.spec import Head, ModelSpec, Preprocess
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Boxes",
     "CudaError",
     "DatasetError",
+    "DetectionStream",
     "Detections",
     "Detector",
     "DetectorClosed",
@@ -46,6 +49,7 @@ __all__ = [
     "OutOfMemory",
     "Preprocess",
     "SwiftdetError",
+    "VideoError",
     "__version__",
     "build_config",
     "checkpoints",

@@ -212,18 +212,25 @@ MAY_IMPORT = {
     "spec": {"errors"},
     "checks": {"errors", "spec"},
     "image_files": {"errors"},
-    "images": {"errors", "image_files"},
+    "frames": set(),
+    "images": {"errors", "frames", "image_files"},
     "drawing": {"errors"},
     "boxes": {"errors"},
     "device_images": {"errors"},
-    "results": {"boxes", "device_images", "errors", "images", "drawing"},
+    "results": {"boxes", "device_images", "errors", "frames", "images", "drawing"},
+    "sources": {"sources.expansion", "sources.pipeline"},
+    "sources.expansion": {"checks", "errors", "image_files", "sources.pyav"},
+    "sources.pyav": {"errors"},
+    "sources.videos": {"errors", "frames", "images", "sources.expansion", "sources.pyav"},
+    "sources.pipeline": {"checks", "errors", "results", "sources.expansion", "sources.videos"},
+    "video_writer": {"errors", "images", "sources.pyav"},
 }
 # Importing openvino has side effects (its library is only found and loaded); the rest executes what it reads, or
 # reaches for the network, or is a test's reference.
 NEVER_IMPORTED = {
     "cv2", "http", "marshal", "openvino", "pickle", "requests", "shelve", "socket", "torch", "ultralytics", "urllib"
 }  # fmt: skip
-OPTIONAL = {"onnxruntime", "supervision", "tensorrt", "cuda"}
+OPTIONAL = {"av", "onnxruntime", "supervision", "tensorrt", "cuda"}
 
 
 def module_name(path: Path) -> str:
@@ -308,7 +315,18 @@ def test_dependencies_are_those_that_the_package_imports():
 
 def test_importing_the_package_loads_nothing_slow(run_python):
     """`onnx` is for reading a model, Rich and Typer are for the command line, an engine is for its own use."""
-    slow = ["onnx", "google.protobuf", "rich", "typer", "click", "onnxruntime", "openvino", "supervision", "asyncio"]
+    slow = [
+        "onnx",
+        "google.protobuf",
+        "rich",
+        "typer",
+        "click",
+        "onnxruntime",
+        "openvino",
+        "supervision",
+        "asyncio",
+        "av",
+    ]
     loaded = run_python(f"import sys, swiftdet; print([name for name in {slow!r} if name in sys.modules])")
     assert loaded.strip() == "[]"
 
