@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 
-from swiftdet.sources.expansion import VIDEO_SUFFIXES, Video, expand
+from swiftdet.sources.expansion import VIDEO_SUFFIXES, Video, expand, without_password
 from swiftdet.sources.pipeline import DetectionStream, SourceOptions, run
 
-__all__ = ["VIDEO_SUFFIXES", "DetectionStream", "SourceOptions", "Video", "expand", "run"]
+__all__ = ["VIDEO_SUFFIXES", "DetectionStream", "SourceOptions", "Video", "expand", "run", "without_password"]
 
 logging.getLogger("swiftdet.sources").addHandler(logging.NullHandler())  # who wants to hear sets logging up
