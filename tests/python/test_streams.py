@@ -243,6 +243,45 @@ def test_the_reader_of_a_film_stops_too(detector, film, monkeypatch):
     assert len(decoded) <= 5
 
 
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_frames_are_let_go_of_without_the_collector(detector, film, monkeypatch, prefetch):
+    """Their pixels are large, and the collector counts objects: what waits for it is memory that grows."""
+    arrays = []
+    original = pipeline.read
+
+    def followed(*args, **options):
+        for item in original(*args, **options):
+            arrays.append(weakref.ref(item.pixels))
+            yield item
+            del item
+
+    monkeypatch.setattr(pipeline, "read", followed)
+    gc.collect()
+    gc.disable()
+    try:
+        for result in detector.predict(film, stream=True, prefetch=prefetch):
+            assert result.frame_index is not None
+            assert sum(array() is not None for array in arrays) <= prefetch + 3
+        del result
+        assert sum(array() is not None for array in arrays) == 0
+    finally:
+        gc.enable()
+
+
+def test_what_pyav_holds_is_let_go_of_too(film):
+    """PyAV's own objects are not seen by weak references, but by the collector."""
+    (video,) = swiftdet.sources.expand(film)
+    gc.collect()
+    gc.disable()
+    try:
+        count = sum(1 for _ in pipeline.read(video))
+        left = sum(type(found).__name__ == "VideoFrame" for found in gc.get_objects())
+        assert count == 24
+        assert left <= 2
+    finally:
+        gc.enable()
+
+
 def open_files(path):
     return [file for file in Path("/proc/self/fd").iterdir() if os.path.realpath(file) == str(path)]
 

@@ -75,6 +75,8 @@ class VideoReader:
         self._video = video
         self._next_index = first_index
         self._first_time_s = first_time_s
+        self._rotation: int | None = None
+        self._matrix = b""
         self._container = _opened(self._av, video)
         try:
             self._stream = self._video_stream()
@@ -146,9 +148,17 @@ class VideoReader:
             pixels = self._reformatter.reformat(frame, format="bgr24", threads=1).to_ndarray()
         except (self._av.FFmpegError, ValueError) as e:
             return Damaged(place, f"its pixels cannot be converted: {_words(e)}")
-        pixels, note = _upright(pixels, frame)
+        pixels, note = _upright(pixels, self._display_matrix(frame))
         pixels.flags.writeable = False
         return Image(pixels, "bgr", self._video.name, note, place)
+
+    def _display_matrix(self, frame: Any) -> bytes:
+        """Asked for when the rotation changes: asking makes a cycle of frame and answer that only the collector frees."""
+        rotation = frame.rotation
+        if rotation != self._rotation:
+            self._rotation = rotation
+            self._matrix = bytes(frame.side_data.get("DISPLAYMATRIX") or b"")
+        return self._matrix
 
     def _place(self, frame: Any) -> FrameInfo:
         """Where the next frame belongs. Without a time stamp it stands behind the one before, by the rate."""
@@ -288,12 +298,11 @@ def _words(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _upright(pixels: ByteArray, frame: Any) -> tuple[ByteArray, str | None]:
+def _upright(pixels: ByteArray, matrix: bytes) -> tuple[ByteArray, str | None]:
     """Applies the display matrix: nine int32, row by row; ISO/IEC 14496-12, 6.2.2 (x' = a x + c y, y' = b x + d y)."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
+    if not matrix:
         return pixels, None
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).tolist()
+    a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
     if b == c == 0:
         turned, across, down, words = False, a, d, "turned by 180 degrees"
     elif a == d == 0:
