@@ -1,6 +1,6 @@
 """A video through `predict(stream=True)`, against the loops that people write: decode, detect, repeat.
 
-All sides take the same 1920x1080 H.264 film of 60 frames and the same detector, YOLOv8s at 640x640 on OpenVINO's CPU
+All sides take the same 1920x1080 H.264 film of 30 frames and the same detector, YOLOv8s at 640x640 on OpenVINO's CPU
 plugin. The peers are PyAV and then OpenCV in a plain loop around `det(frame)`. The stream decodes the next frames while
 the network computes; how much that gains depends on what decoding takes, on the cores that the network leaves, and on
 the consumer: here it does nothing but look. Rounds alternate, as the machine's other work varies by more than the gain.
@@ -13,7 +13,7 @@ import pytest
 
 import little_videos
 
-FRAMES, ROUNDS = 60, 5
+FRAMES, ROUNDS = 30, 5
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,7 @@ class VideoReader:
         return Image(pixels, "bgr", self._video.name, note, place)
 
     def _display_matrix(self, frame: Any) -> bytes:
-        """Asked for when the rotation changes: asking makes a cycle of frame and answer that only the collector frees."""
+        """Asked for when the rotation changes: asking makes a cycle of frame and answer only the collector frees."""
         rotation = frame.rotation
         if rotation != self._rotation:
             self._rotation = rotation
