@@ -222,7 +222,7 @@ def test_rows_come_while_the_film_runs_and_ctrl_c_completes_everything(folder, t
     assert document["interrupted"] is True
     count = len(document["images"])
     assert 57 <= count < 3000
-    assert document["videos"][0]["frames"] == count
+    assert document["videos"][0]["frames"] in (count - 1, count)  # the signal may come between row and counter
     assert json.loads((tmp_path / "out/predictions.json").read_text()) == document
     assert abs(len(little_videos.decoded(tmp_path / "out/long.mkv")) - count) <= 1
 
