@@ -51,7 +51,7 @@ class FailingEngine:
         self.outputs = [(port.name, port.shape) for port in signature.outputs]
         rng = np.random.default_rng(5)
         self._base = [rng.uniform(0.0, 1.0, shape).astype(np.float32) for _, shape in self.outputs]
-        self._random = random.Random(7)  # noqa: S311 - chance, not secrets
+        self._random = random.Random(7)
         self.rate = rate
 
     def run(self, inputs: dict[str, Any]) -> list[Any]:
@@ -110,7 +110,7 @@ class Caller:
     """Random requests, and what must come of them."""
 
     def __init__(self, seed: int, detector: swiftdet.Detector) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - as above
+        self.random = random.Random(seed)
         rng = np.random.default_rng(1)
         self._images = [rng.integers(0, 256, (40 + 9 * i, 60 + 5 * i, 3), dtype=np.uint8) for i in range(IMAGES)]
         self._expected = {(i, c): detector(self._images[i], conf=c) for i in range(IMAGES) for c in CONFS}
@@ -278,7 +278,7 @@ def soak(requests: int, *, seed: int = 1, per_epoch: int = 5000, callers: int = 
     loggers = [logging.getLogger(name) for name in ("swiftdet.dispatch", "concurrent.futures", "asyncio")]
     for logger in loggers:
         logger.addHandler(handler)
-    rng = random.Random(seed)  # noqa: S311 - as above
+    rng = random.Random(seed)
     totals: collections.Counter[str] = collections.Counter()
     sizes: collections.Counter[int] = collections.Counter()
     memory: list[float] = []

@@ -27,9 +27,11 @@ from swiftdet.errors import (
     Overloaded,
     SwiftdetError,
     UsedAfterFork,
+    VideoError,
 )
 from swiftdet.evaluation import EvalReport, evaluate
 from swiftdet.results import Boxes, Detections
+from swiftdet.sources import DetectionStream
 from swiftdet.spec import Head, ModelSpec, Preprocess
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "CudaError",
     "DatasetError",
     "DeadlineExceeded",
+    "DetectionStream",
     "Detections",
     "Detector",
     "DetectorClosed",
@@ -57,6 +60,7 @@ __all__ = [
     "Preprocess",
     "SwiftdetError",
     "UsedAfterFork",
+    "VideoError",
     "__version__",
     "build_config",
     "checkpoints",

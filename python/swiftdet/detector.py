@@ -17,7 +17,7 @@ from swiftdet.model import load as load_model
 from swiftdet.results import Detections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -266,20 +266,59 @@ class Detector:
         return self._detect([self._load(image, options.color)], options)[0]
 
     @overload
-    def predict(self, source: Any, *, stream: Literal[True], **per_call: Any) -> Iterator[Detections]: ...
+    def predict(self, source: Any, *, stream: Literal[True], **options: Any) -> sources.DetectionStream: ...
     @overload
-    def predict(self, source: Any, *, stream: Literal[False] = False, **per_call: Any) -> list[Detections]: ...
-    def predict(self, source: Any, *, stream: bool = False, **per_call: Any) -> list[Detections] | Iterator[Detections]:
-        """Detects in everything that `source` names: a file, a directory, a glob, an array, or a list of these.
+    def predict(self, source: Any, *, stream: Literal[False] = False, **options: Any) -> list[Detections]: ...
+    def predict(
+        self,
+        source: Any,
+        *,
+        stream: bool = False,
+        on_error: Literal["auto", "raise", "skip"] = "auto",
+        live: bool | None = None,
+        prefetch: int | None = None,
+        reconnect: int = 3,
+        **per_call: Any,
+    ) -> list[Detections] | sources.DetectionStream:
+        """Detects in everything that `source` names; reads ahead while it detects.
 
         Args:
-            source: what to look at; directories and globs in sorted order.
-            stream: False returns a list; True a generator that reads one image at a time and holds no lock between.
+            source: an image as a call takes it; a file, folder or pattern of images and videos (sorted by name); an
+                address (`rtsp://`, `http://`, ...) or camera (0, "0", "/dev/video0"); or a list, generator or other
+                iterable of these, read one after the other. Videos, addresses and cameras need `swiftdet[video]`.
+            stream: False returns a list, without the pixels of frames; True a `DetectionStream`, an iterator that
+                needs the memory of a few images whatever the length of the source, and holds no lock between results.
+            on_error: what cannot be read: "raise" its error; "skip" it, logged under `swiftdet.sources` and counted;
+                "auto": frames of a video are skipped, everything else raises.
+            live: True takes the newest frame and drops those that came while the caller was busy; False takes every
+                frame; None: True for cameras and `rtsp://`, `rtmp://`, `srt://`, `udp://`, `rtp://`.
+            prefetch: images read ahead or in flight; 0: everything in the caller's thread, one image at a time; None:
+                4, and 0 where the source is or holds an iterable of the caller's, which may reuse a buffer.
+            reconnect: times in a row that a live source which broke off is opened anew.
             **per_call: as for a call.
+
+        Raises:
+            ImageError: nothing there, or an image that cannot be read.
+            VideoError: a video, address or camera cannot be opened or read on, or has no frame that can be decoded.
+            BackendUnavailable: a video, and PyAV is not installed.
+            InvalidArgument, InvalidType: an option outside its contract; a source that never ends, without `stream`.
+
+        Results come in the order of the source, each what a call would give, bit for bit, whatever `prefetch`.
+        Thread-safe; every stream is for one thread.
         """
         options = self._call_options(self._defaults, per_call)
-        results = (self._detect([self._load(item, options.color)], options)[0] for item in sources.expand(source))
-        return results if stream else list(results)
+        results = sources.run(
+            source,
+            sources.SourceOptions(on_error, live, prefetch, reconnect),
+            load=lambda item: self._load(item, options.color),
+            detect=lambda image: self._detect([image], options)[0],
+            workers=self._workers(),
+            endless=stream,
+        )
+        if stream:
+            return results
+        with results:
+            return [result if result.video is None else result.without_pixels() for result in results]
 
     def close(self) -> None:
         """Lets go of the engine. Does not wait, and may be called twice.
@@ -311,6 +350,11 @@ class Detector:
         """How many calls at a time keep the engine busy, and how many may run at all, for the dispatcher."""
         limit = self._pipeline_for(self.spec.imgsz).sessions[0]
         return min(self._engine_sessions, limit), limit
+
+    def _workers(self) -> int:
+        """Calls that are worth having in flight: those that keep the engine busy, and one around it."""
+        enough, limit = self._concurrency()
+        return min(enough + 1, limit)
 
     def _load(self, source: Any, color: Color) -> Image | DeviceImage:
         """One image: where it is if that is a GPU's memory and the detector runs on one, else read to the host."""

@@ -94,6 +94,11 @@ class DeviceImage:
         """Nothing was changed."""
         return
 
+    @property
+    def frame(self) -> None:
+        """No frame of a video."""
+        return
+
     def bgr(self) -> npt.NDArray[np.uint8]:
         """Never returns.
 

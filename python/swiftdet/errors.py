@@ -23,6 +23,10 @@ class ImageError(SwiftdetError, ValueError):
     """An image is missing, truncated, too large, or not an image."""
 
 
+class VideoError(SwiftdetError, ValueError):
+    """A video, stream or camera cannot be opened or read on, or holds nothing that can be decoded."""
+
+
 class DatasetError(SwiftdetError, ValueError):
     """Annotations or images of a data set are missing, damaged, or contradict each other or the detector."""
 

@@ -14,6 +14,7 @@ from PIL import Image as PilImage
 
 from swiftdet import device_images, image_files
 from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, InvalidType
+from swiftdet.frames import FrameInfo
 
 Color = Literal["bgr", "rgb"]
 ByteArray: TypeAlias = npt.NDArray[np.uint8]
@@ -32,12 +33,14 @@ class Image:
         order: of the first three channels.
         path: the file, or None.
         note: what reading changed: an EXIF rotation, a dropped alpha channel, 16 bits reduced to 8; or None.
+        frame: which frame of which video; None for stills.
     """
 
     pixels: ByteArray
     order: Color = "bgr"
     path: str | None = None
     note: str | None = None
+    frame: FrameInfo | None = None
 
     @property
     def size(self) -> tuple[int, int]:

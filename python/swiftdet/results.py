@@ -14,6 +14,7 @@ import numpy.typing as npt
 from swiftdet import drawing, images
 from swiftdet.boxes import Boxes, FloatArray, HostArray, IntArray, frozen, row_selector
 from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, InvalidType
+from swiftdet.frames import FrameInfo, VideoInfo
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,16 +43,18 @@ class Detections:
         cls: class ids; int32 [K].
         names: class id -> name.
         orig_shape: (height, width) of the source image in px, after its EXIF orientation was applied.
-        path: the file that the image came from, or None.
+        path: the file that the image came from, or None; of a frame, the video, address (without a password) or camera.
         speed: milliseconds per stage: "preprocess", "inference", "postprocess". On a GPU "inference" is all that the
             device does; the host packs before and unpacks after. With `timed=True` the device's stages are taken apart
             by CUDA events, as `TIMED_STAGES`. Of a batch, each image's share.
         truncated: candidates that the limits cut off: beyond the candidate limit, and behind the point where
             `max_det` was full and another box would have survived. 0: nothing is missing.
         note: what reading the file changed, for instance an EXIF rotation, or None.
+        frame_index, time_s, video: of a frame: its number from 0, its time in s, what is known of its video; else None.
     """
 
     __slots__ = (
+        "_frame",
         "_image",
         "_names",
         "_orig_shape",
@@ -70,6 +73,7 @@ class Detections:
     path: str | None
     truncated: int
     xyxy: FloatArray
+    _frame: FrameInfo | None
     _image: images.Image | DeviceImage | None
     _names: Mapping[int, str]
     _orig_shape: tuple[int, int]
@@ -88,6 +92,7 @@ class Detections:
         speed: Mapping[str, float] | None = None,
         truncated: int = 0,
         note: str | None = None,
+        frame: FrameInfo | None = None,
     ) -> None:
         """Copies the three arrays.
 
@@ -103,6 +108,7 @@ class Detections:
             speed: milliseconds per stage, of `STAGES` or of `TIMED_STAGES`; stages left out are 0.
             truncated: candidates cut off.
             note: what reading the image changed.
+            frame: which frame of which video it is.
 
         Raises:
             InvalidArgument: shapes or lengths differ, a box is not finite, a score is outside 0..1, a class has no
@@ -156,6 +162,7 @@ class Detections:
             _times=tuple(times.values()),
             truncated=int(truncated),
             note=note,
+            _frame=frame,
         )
 
     @classmethod
@@ -179,6 +186,7 @@ class Detections:
         put(self, "_times", times)
         put(self, "truncated", truncated)
         put(self, "note", image.note)
+        put(self, "_frame", image.frame)
         return self
 
     def _fill(self, **values: Any) -> None:
@@ -251,18 +259,44 @@ class Detections:
         return dict(zip(STAGES if len(self._times) == len(STAGES) else TIMED_STAGES, self._times, strict=True))
 
     @property
+    def frame_index(self) -> int | None:
+        """Number of the frame in its video, from 0, counting those that were skipped; None for a still."""
+        return self._frame.index if self._frame else None
+
+    @property
+    def time_s(self) -> float | None:
+        """When the frame is to be shown, in s from the start of its video; None for a still."""
+        return self._frame.time_s if self._frame else None
+
+    @property
+    def video(self) -> VideoInfo | None:
+        """What is known of the frame's video: name, frame rate, length; None for a still."""
+        return self._frame.video if self._frame else None
+
+    def without_pixels(self) -> Self:
+        """The same result, letting go of the source image: for keeping many. `orig_img` and `plot` need a file then."""
+        part = object.__new__(type(self))
+        part._fill(**{name: getattr(self, name) for name in self.__slots__ if name != "_image"}, _image=None)
+        return part
+
+    @property
     def orig_img(self) -> ByteArray:
         """The source image, uint8 [H, W, 3] BGR: the caller's own pixels where they were an array.
 
         Read again from `path` where the pixels were not kept; costs a decoding each time then.
 
         Raises:
-            InvalidArgument: the result has neither pixels nor a path.
+            InvalidArgument: the result has neither pixels nor a path, or is a frame whose pixels were not kept.
             BackendUnavailable: the pixels are in a GPU's memory.
             ImageError: the file has gone, or has another size now.
         """
         if self._image is not None:
             return self._image.bgr()
+        if self._frame is not None:
+            raise InvalidArgument(
+                f"frame {self._frame.index} of {self.path}: a list of results keeps no pixels of videos; "
+                "draw while they come: for result in det.predict(source, stream=True)"
+            )
         if self.path is None:
             raise InvalidArgument("this result has neither the source pixels nor a path; pass orig_img or path")
         image = images.load(self.path)
@@ -307,19 +341,21 @@ class Detections:
         return self
 
     def summary(self, *, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
-        """One dict per row, as Ultralytics': name, class, confidence, box {x1, y1, x2, y2}.
+        """One dict per row, as Ultralytics': name, class, confidence, box {x1, y1, x2, y2}; and a frame its place.
 
         Args:
             normalize: boxes as fractions of the image instead of px.
             decimals: digits kept after the point.
         """
         boxes = self.boxes.xyxyn.numpy() if normalize else self.xyxy
+        place = {} if self._frame is None else {"frame": self._frame.index, "time_s": round(self._frame.time_s, 6)}
         return [
             {
                 "name": self._names[cls],
                 "class": cls,
                 "confidence": round(conf, decimals),
                 "box": {key: round(side, decimals) for key, side in zip(("x1", "y1", "x2", "y2"), box, strict=True)},
+                **place,
             }
             for box, conf, cls in zip(boxes.tolist(), self.conf.tolist(), self.cls.tolist(), strict=True)
         ]

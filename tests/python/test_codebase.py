@@ -214,11 +214,18 @@ MAY_IMPORT = {
     "checks": {"errors", "spec"},
     "tiff_files": {"errors"},
     "image_files": {"errors", "tiff_files"},
-    "images": {"device_images", "errors", "image_files"},
+    "frames": set(),
+    "images": {"device_images", "errors", "frames", "image_files"},
     "drawing": {"errors"},
     "boxes": {"errors"},
     "device_images": {"errors"},
-    "results": {"boxes", "device_images", "errors", "images", "drawing"},
+    "results": {"boxes", "device_images", "errors", "frames", "images", "drawing"},
+    "sources": {"sources.expansion", "sources.pipeline"},
+    "sources.expansion": {"checks", "errors", "image_files", "sources.pyav"},
+    "sources.pyav": {"errors"},
+    "sources.videos": {"errors", "frames", "images", "sources.expansion", "sources.pyav"},
+    "sources.pipeline": {"checks", "errors", "results", "sources.expansion", "sources.videos"},
+    "video_writer": {"errors", "images", "sources.pyav"},
     # A dispatcher's policy knows neither threads nor detectors, so that it can be tested without them.
     "dispatch.lanes": set(),
     "dispatch.service_time": set(),
@@ -234,7 +241,7 @@ MAY_IMPORT = {
 NEVER_IMPORTED = {
     "cv2", "http", "marshal", "openvino", "pickle", "requests", "shelve", "socket", "torch", "ultralytics", "urllib"
 }  # fmt: skip
-OPTIONAL = {"onnxruntime", "prometheus_client", "supervision", "tensorrt", "cuda"}
+OPTIONAL = {"av", "onnxruntime", "prometheus_client", "supervision", "tensorrt", "cuda"}
 
 
 def module_name(path: Path) -> str:
@@ -321,7 +328,18 @@ def test_dependencies_are_those_that_the_package_imports():
 
 def test_importing_the_package_loads_nothing_slow(run_python):
     """`onnx` is for reading a model, Rich and Typer are for the command line, an engine is for its own use."""
-    slow = ["onnx", "google.protobuf", "rich", "typer", "click", "onnxruntime", "openvino", "supervision", "asyncio"]
+    slow = [
+        "onnx",
+        "google.protobuf",
+        "rich",
+        "typer",
+        "click",
+        "onnxruntime",
+        "openvino",
+        "supervision",
+        "asyncio",
+        "av",
+    ]
     loaded = run_python(f"import sys, swiftdet; print([name for name in {slow!r} if name in sys.modules])")
     assert loaded.strip() == "[]"
 

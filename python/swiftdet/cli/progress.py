@@ -23,9 +23,16 @@ from swiftdet.cli import output
 class ProgressLine:
     """A progress bar that steps aside while something else is printed; nothing where stderr is no terminal."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: Progress | None, total: int | None) -> None:
         self._progress = progress
         self._task = progress.add_task("", total=total) if progress else None
+        self._total = total or 0
+
+    def expect(self, count: int | None) -> None:
+        """So many more items than were known of; None: nobody knows how many."""
+        self._total += count or 0
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, total=None if count is None else self._total)
 
     def advance(self, count: int = 1) -> None:
         """So many more items are done."""
@@ -44,10 +51,15 @@ class ProgressLine:
 
 
 @contextlib.contextmanager
-def progress(total: int) -> Iterator[ProgressLine]:
-    """A bar on stderr for `total` items; silent for a single one and where stderr is no terminal."""
+def progress(total: int, *, more: bool = False) -> Iterator[ProgressLine]:
+    """A bar on stderr for `total` items; silent for a single one and where stderr is no terminal.
+
+    Args:
+        total: items that are known of.
+        more: others will be expected later, such as the frames of a video.
+    """
     console = output.console(stderr=True)
-    if total < 2 or not console.is_terminal:
+    if (total < 2 and not more) or not console.is_terminal:
         yield ProgressLine(None, total)
         return
     columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
