@@ -167,6 +167,7 @@ class FakeCuda(types.ModuleType):
                 cuda.opened.append(device)
                 return types.SimpleNamespace(
                     description="TensorRT 10.16.1, NVIDIA T4 (cuda:0)",
+                    device=device,
                     input=("images", (-1, 3, 64, 96), "float32"),
                     outputs=[("output0", (-1, 6, 126), "float32")],
                 )
@@ -174,6 +175,10 @@ class FakeCuda(types.ModuleType):
         class Detector:
             def __init__(self, *described, max_sessions, max_batch):
                 cuda.made.append((max_sessions, max_batch, described[-1]))
+                self.sessions = (max_sessions or 8, 0, 0, 0)
+
+            def close(self):
+                cuda.closed = True
 
             def detect(self, images, **options):
                 cuda.call = (images, options)
@@ -181,6 +186,7 @@ class FakeCuda(types.ModuleType):
 
         self.TensorRTRuntime, self.Detector = TensorRTRuntime, Detector
         self.CudaImage = tuple
+        self.DlpackTensor = object
 
     def versions(self):
         return (13000, 13000)

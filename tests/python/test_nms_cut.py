@@ -215,6 +215,7 @@ def test_two_suppressions_are_refused(tmp_path):
     proto = make_models.build("yolov7-end2end", size=SIZE, classes=CLASSES)
     twin = proto.graph.node.add()
     twin.CopyFrom(next(n for n in proto.graph.node if "NMS" in n.op_type))
+    twin.output[:] = [f"{name}_2" for name in twin.output]
     with pytest.raises(ModelError, match="2 non-maximum suppressions"):
         load(tmp_path, proto)
 

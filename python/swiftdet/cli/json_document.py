@@ -67,6 +67,7 @@ class JsonDocument:
         self._write(f'{{\n  "format": {_text(self._format)},\n  "images": [\n')
 
     def _write(self, text: str) -> None:
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # names that are no text, as JSON's own escapes
         for file in self._open or []:
             file.write(text)
         if self._stdout:
