@@ -12,7 +12,9 @@ from swiftdet.model_files.onnx_surgery import tensors_read
 
 
 def check_graph(proto: onnx.ModelProto) -> None:
-    """Checks versions, and that every tensor is computed once and nothing from itself, in branches and functions too.
+    """Checks versions and numbers of inputs, and that every tensor is computed once and nothing from itself.
+
+    Branches and functions are looked into.
 
     The order of the nodes is left to the engines: files that are not sorted, as ONNX wants them, can be read.
 
@@ -23,9 +25,11 @@ def check_graph(proto: onnx.ModelProto) -> None:
         if not 0 <= opset.version <= _NEWEST_OPSET:
             raise ModelError(f"operator set version {opset.version} does not exist; {_ADVICE}")
     _check(proto.graph)
+    _check_inputs(proto.graph.node, proto.opset_import)
     calls = dict[str, set[str]]()
     for function in proto.functions:
         _check_nodes(function.node, function.input)
+        _check_inputs(function.node, function.opset_import)
         name = f"{function.domain}::{function.name}"
         calls.setdefault(name, set()).update(f"{node.domain}::{node.op_type}" for node in _all_nodes(function.node))
     if circle := _in_a_circle({name: called & set(calls) for name, called in calls.items()}):
@@ -34,6 +38,7 @@ def check_graph(proto: onnx.ModelProto) -> None:
 
 # Far above all that will be; an engine was seen to count down from it to the newest that it knows.
 _NEWEST_OPSET = 10_000
+_ONNX_DOMAINS = ("", "ai.onnx")
 _ADVICE = "the file is damaged: export or download it again"
 
 
@@ -62,6 +67,29 @@ def _check_nodes(nodes: Sequence[onnx.NodeProto], given: Iterable[str]) -> None:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 _check(inner)
+
+
+def _check_inputs(nodes: Sequence[onnx.NodeProto], opsets: Iterable[onnx.OperatorSetIdProto]) -> None:
+    """Checks that ONNX's own operators have the inputs that each must have."""
+    version = next((opset.version for opset in opsets if opset.domain in _ONNX_DOMAINS), 1)
+    for node in _all_nodes(nodes):
+        needed = _fewest_inputs(node.op_type, version) if node.domain in _ONNX_DOMAINS else 0
+        if len(node.input) < needed or not all(node.input[:needed]):
+            given = sum(1 for name in node.input if name)
+            raise ModelError(
+                f"operator {printable(node.op_type[:80])} needs at least {needed} inputs, got {given}; {_ADVICE}"
+            )
+
+
+def _fewest_inputs(operator: str, version: int) -> int:
+    """How many inputs an operator must have in an operator set, or in today's where that one does not have it."""
+    newest = onnx.defs.onnx_opset_version()
+    for wanted in (min(version, newest), newest):
+        try:
+            return onnx.defs.get_schema(operator, wanted).min_input
+        except onnx.defs.SchemaError:
+            continue
+    return 0  # no operator of ONNX: the engine will say so
 
 
 def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:

@@ -68,8 +68,8 @@ def nms(
     threshold = checks.fraction("iou_threshold", iou_threshold)
     limit = -1 if max_det is None else checks.whole("max_det", max_det, lowest=0)
     keep: Int64Array = core.nms(
-        np.require(boxes, requirements=("C", "A")),
-        np.require(scores, requirements=("C", "A")),
+        np.require(_as_array("boxes", boxes), requirements=("C", "A")),
+        np.require(_as_array("scores", scores), requirements=("C", "A")),
         _as_int32("classes", classes),
         iou_threshold=threshold,
         class_agnostic=checks.switch("class_agnostic", class_agnostic),
@@ -167,8 +167,15 @@ def _described(head: Head) -> _core.HeadSpec:
         raise InvalidType(f"spec: a field of Head has another type than its documentation says: {head!r:.400}") from e
 
 
+def _as_array(name: str, values: object) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as e:  # lists of different lengths
+        raise InvalidType(f"{name}: expected an array, got {checks.shown(values)}: {e}") from e
+
+
 def _as_int32(name: str, values: npt.ArrayLike) -> Int32Array:
-    array = np.asarray(values)
+    array = _as_array(name, values)
     if array.dtype == np.int32:
         return np.require(array, requirements=("C", "A"))
     if array.dtype.kind not in "iu":
@@ -207,7 +214,7 @@ def _in_order(outputs: Sequence[Any] | Mapping[str, Any], head: Head) -> list[np
                 f"outputs: expected {', '.join(head.outputs)}; {', '.join(missing)} missing "
                 f"among {', '.join(map(str, outputs))}"
             )
-        return [np.asarray(outputs[name]) for name in head.outputs]
+        return [_as_array(f"output {name}", outputs[name]) for name in head.outputs]
     if isinstance(outputs, np.ndarray) or not isinstance(outputs, Sequence):
         raise InvalidType(
             f"outputs: expected a sequence of arrays or a mapping by name, got {type(outputs).__name__}; "
@@ -215,4 +222,4 @@ def _in_order(outputs: Sequence[Any] | Mapping[str, Any], head: Head) -> list[np
         )
     if len(outputs) != len(head.outputs):
         raise InvalidArgument(f"outputs: expected {len(head.outputs)} ({', '.join(head.outputs)}), got {len(outputs)}")
-    return [np.asarray(output) for output in outputs]
+    return [_as_array(f"output {name}", output) for name, output in zip(head.outputs, outputs, strict=True)]

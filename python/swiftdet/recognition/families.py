@@ -28,6 +28,9 @@ FAMILY_DEFAULTS = {
 }
 
 
+_MOST_CLASSES = 1 << 20  # beyond all detectors; a damaged shape may say 2^62, and each class gets a name
+
+
 def anchor_family(evidence: Evidence) -> str:
     """Family of an anchor head: YOLOv7's and YOLOv5's are decoded alike, so the user or the metadata decides."""
     if evidence.family in {"yolov7", "ultralytics"}:
@@ -41,6 +44,8 @@ def make_spec(evidence: Evidence, family: str, head: Head, *, stride: int, becau
     Raises:
         ModelError: the file's class names do not fit the head, or the graph scales its input itself.
     """
+    if head.num_classes > _MOST_CLASSES:
+        raise evidence.refusal(f"the outputs' shapes say {head.num_classes} classes, more than {_MOST_CLASSES}")
     names = evidence.metadata.names or default_names(head.num_classes)
     if len(names) != head.num_classes:
         raise evidence.refusal(
