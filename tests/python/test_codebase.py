@@ -226,7 +226,7 @@ MAY_IMPORT = {
     "dispatch.request": {"results"},
     "dispatch.alarms": {"dispatch.request"},
     "dispatch.statistics": set(),
-    "dispatch.target": {"detector", "errors", "results"},
+    "dispatch.target": {"detector", "device_images", "errors", "results"},
     "dispatch.run": {"dispatch.target", "results"},
 }
 # Importing openvino has side effects (its library is only found and loaded); the rest executes what it reads, or
