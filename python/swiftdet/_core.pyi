@@ -2,115 +2,82 @@
 """
 The compiled core of swiftdet. Private: import swiftdet instead.
 """
-
 from __future__ import annotations
 import collections.abc
 import numpy
 import numpy.typing
 import os
 import typing
-
-__all__: list[str] = [
-    "Backend",
-    "Detector",
-    "EngineSession",
-    "HeadSpec",
-    "OpenVINORuntime",
-    "Preprocess",
-    "build_config",
-    "decode",
-    "letterbox",
-    "nms",
-    "python_backend",
-    "resize",
-]
-
+__all__: list[str] = ['Backend', 'Detector', 'EngineSession', 'HeadSpec', 'OpenVINORuntime', 'Preprocess', 'build_config', 'decode', 'letterbox', 'nms', 'python_backend', 'resize']
 class Preprocess:
     """
     From source pixels to the network's input: spec.Preprocess for the core.
     """
-    def __init__(
-        self,
-        *,
-        mode: str = "letterbox",
-        interpolation: str = "linear",
-        pad_value: typing.SupportsInt | typing.SupportsIndex = 114,
-        divisor: typing.SupportsFloat | typing.SupportsIndex = 255.0,
-        mean: typing.Annotated[
-            collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(3)"
-        ] = [0.0, 0.0, 0.0],
-        std: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(3)"] = [
-            1.0,
-            1.0,
-            1.0,
-        ],
-    ) -> None: ...
+    def __init__(self, *, mode: str = 'letterbox', interpolation: str = 'linear', pad_value: typing.SupportsInt | typing.SupportsIndex = 114, divisor: typing.SupportsFloat | typing.SupportsIndex = 255.0, mean: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(3)"] = [0.0, 0.0, 0.0], std: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(3)"] = [1.0, 1.0, 1.0]) -> None:
+        ...
     @property
-    def divisor(self) -> float: ...
+    def divisor(self) -> float:
+        ...
     @property
-    def interpolation(self) -> str: ...
+    def interpolation(self) -> str:
+        ...
     @property
-    def mean(self) -> typing.Annotated[list[float], "FixedSize(3)"]: ...
+    def mean(self) -> typing.Annotated[list[float], "FixedSize(3)"]:
+        ...
     @property
-    def mode(self) -> str: ...
+    def mode(self) -> str:
+        ...
     @property
-    def pad_value(self) -> int: ...
+    def pad_value(self) -> int:
+        ...
     @property
-    def std(self) -> typing.Annotated[list[float], "FixedSize(3)"]: ...
-
+    def std(self) -> typing.Annotated[list[float], "FixedSize(3)"]:
+        ...
 class HeadSpec:
     """
     Layout of a detector's raw outputs; the compiled form of spec.Head.
     """
-    def __init__(
-        self,
-        *,
-        layout: str,
-        num_classes: typing.SupportsInt | typing.SupportsIndex,
-        outputs: collections.abc.Sequence[str],
-        box_format: str = "cxcywh",
-        has_objectness: bool = False,
-        scores_are_logits: bool = False,
-        scores_class_major: bool = False,
-        strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] = [],
-        anchors: collections.abc.Sequence[
-            typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(2)"]
-        ] = [],
-        reg_max: typing.SupportsInt | typing.SupportsIndex = 0,
-    ) -> None:
+    def __init__(self, *, layout: str, num_classes: typing.SupportsInt | typing.SupportsIndex, outputs: collections.abc.Sequence[str], box_format: str = 'cxcywh', has_objectness: bool = False, scores_are_logits: bool = False, scores_class_major: bool = False, strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] = [], anchors: collections.abc.Sequence[typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(2)"]] = [], reg_max: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         """
         The fields are those of swiftdet.spec.Head.
 
         Raises InvalidArgument for an unknown layout or box_format; contradictions are found when it is used.
         """
     @property
-    def anchors(self) -> list[typing.Annotated[list[float], "FixedSize(2)"]]: ...
+    def anchors(self) -> list[typing.Annotated[list[float], "FixedSize(2)"]]:
+        ...
     @property
-    def box_format(self) -> str: ...
+    def box_format(self) -> str:
+        ...
     @property
-    def has_objectness(self) -> bool: ...
+    def has_objectness(self) -> bool:
+        ...
     @property
-    def layout(self) -> str: ...
+    def layout(self) -> str:
+        ...
     @property
-    def num_classes(self) -> int: ...
+    def num_classes(self) -> int:
+        ...
     @property
-    def outputs(self) -> list[str]: ...
+    def outputs(self) -> list[str]:
+        ...
     @property
-    def reg_max(self) -> int: ...
+    def reg_max(self) -> int:
+        ...
     @property
-    def scores_are_logits(self) -> bool: ...
+    def scores_are_logits(self) -> bool:
+        ...
     @property
-    def scores_class_major(self) -> bool: ...
+    def scores_class_major(self) -> bool:
+        ...
     @property
-    def strides(self) -> list[int]: ...
-
+    def strides(self) -> list[int]:
+        ...
 class Backend:
     """
     A compiled network: immutable, shared by all its sessions, safe from several threads.
     """
-    def create_session(
-        self, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
-    ) -> EngineSession:
+    def create_session(self, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> EngineSession:
         """
         An EngineSession for an input of exactly `shape`.
 
@@ -148,7 +115,6 @@ class Backend:
         """
         How many sessions keep this engine busy.
         """
-
 class EngineSession:
     """
     One execution context of an engine, with its buffers as NumPy views. One thread at a time; keeps its engine alive.
@@ -168,7 +134,6 @@ class EngineSession:
         """
         Writable view of the float32 input that infer() reads.
         """
-
 class OpenVINORuntime:
     """
     A loaded OpenVINO library. One for each folder and process; safe from several threads.
@@ -180,28 +145,13 @@ class OpenVINORuntime:
 
         Raises BackendUnavailable when it is not there or does not load.
         """
-    def compile(
-        self,
-        model: bytes,
-        weights: bytes = b"",
-        *,
-        performance: str = "latency",
-        input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None,
-        inference_precision: str = "f32",
-        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
-        cache_dir: os.PathLike | str | bytes | None = None,
-    ) -> Backend:
+    def compile(self, model: bytes, weights: bytes = b'', *, performance: str = 'latency', input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None, inference_precision: str = 'f32', num_threads: typing.SupportsInt | typing.SupportsIndex = 0, cache_dir: os.PathLike | str | bytes | None = None) -> Backend:
         """
         Compiles a model for the CPU; its input and outputs become float32 where they are not.
 
         Raises ModelError when it is unreadable or has several inputs, InvalidArgument for a bad option, BackendError when OpenVINO refuses.
         """
-    def inspect(
-        self,
-        model: bytes,
-        weights: bytes = b"",
-        input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None,
-    ) -> tuple[list[tuple[str, tuple[int, ...]]], list[tuple[str, tuple[int, ...]]]]:
+    def inspect(self, model: bytes, weights: bytes = b'', input_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None) -> tuple[list[tuple[str, tuple[int, ...]]], list[tuple[str, tuple[int, ...]]]]:
         """
         Reads a model without compiling it: ONNX, or the XML of an IR with its weights.
 
@@ -220,41 +170,19 @@ class OpenVINORuntime:
         """
         OpenVINO's own build number.
         """
-
 class Detector:
     """
     The pipeline letterbox -> engine -> decode -> NMS -> map back -> clip over a pool of sessions.
 
     Safe from any number of threads; the GIL is released while it works.
     """
-    def __init__(
-        self,
-        backend: Backend,
-        preprocess: Preprocess,
-        head: HeadSpec,
-        network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
-        *,
-        max_sessions: typing.SupportsInt | typing.SupportsIndex = 0,
-    ) -> None: ...
+    def __init__(self, backend: Backend, preprocess: Preprocess, head: HeadSpec, network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], *, max_sessions: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
+        ...
     def close(self) -> None:
         """
         Calls that hold a session finish; those that wait for one raise DetectorClosed.
         """
-    def detect(
-        self,
-        images: collections.abc.Sequence[tuple[numpy.ndarray, bool]],
-        *,
-        conf: typing.SupportsFloat | typing.SupportsIndex,
-        iou: typing.SupportsFloat | typing.SupportsIndex,
-        max_det: typing.SupportsInt | typing.SupportsIndex,
-        class_agnostic: bool,
-        multi_label: bool,
-        classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None,
-        network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]
-        | None = None,
-        max_candidates: typing.SupportsInt | typing.SupportsIndex = 30000,
-        timed: bool = False,
-    ) -> list:
+    def detect(self, images: collections.abc.Sequence[tuple[numpy.ndarray, bool]], *, conf: typing.SupportsFloat | typing.SupportsIndex, iou: typing.SupportsFloat | typing.SupportsIndex, max_det: typing.SupportsInt | typing.SupportsIndex, class_agnostic: bool, multi_label: bool, classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None, network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, max_candidates: typing.SupportsInt | typing.SupportsIndex = 30000, timed: bool = False) -> list:
         """
         Detects in (uint8 image, is_rgb) pairs and returns, per image, (xyxy float32 [K,4] source px, conf float32 [K],
         cls int32 [K], truncated, (preprocess, inference, postprocess) in ms). The arrays own their memory.
@@ -267,24 +195,13 @@ class Detector:
         """
         (limit, made, idle, waiting): most sessions, those that exist, those that are free, calls that wait.
         """
-
 def build_config() -> dict:
     """
     What this build is and what it runs on: version, compiler, instruction sets, asserts.
 
     Raises InvalidArgument when SWIFTDET_FORCE_ISA names a set that this machine lacks.
     """
-
-def decode(
-    outputs: collections.abc.Sequence[numpy.ndarray],
-    head: HeadSpec,
-    *,
-    conf: typing.SupportsFloat | typing.SupportsIndex,
-    multi_label: bool,
-    classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
-    max_candidates: typing.SupportsInt | typing.SupportsIndex,
-    image: typing.SupportsInt | typing.SupportsIndex,
-) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int32]]:
+def decode(outputs: collections.abc.Sequence[numpy.ndarray], head: HeadSpec, *, conf: typing.SupportsFloat | typing.SupportsIndex, multi_label: bool, classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], max_candidates: typing.SupportsInt | typing.SupportsIndex, image: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int32]]:
     """
     Candidates over the threshold: boxes float32 [K, 4] xyxy network px, scores float32 [K], classes int32 [K].
 
@@ -292,53 +209,27 @@ def decode(
     classes: one flag per class, non-zero = wanted; empty = all. Releases the GIL; thread-safe.
     Raises InvalidType, InvalidArgument, ModelError (outputs that do not fit the head).
     """
-
-def letterbox(
-    image: numpy.ndarray,
-    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
-    preprocess: Preprocess,
-    *,
-    color: str = "bgr",
-    dtype: str = "float32",
-    out: typing.Any = None,
-) -> tuple:
+def letterbox(image: numpy.ndarray, size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], preprocess: Preprocess, *, color: str = 'bgr', dtype: str = 'float32', out: typing.Any = None) -> tuple:
     """
     The network's input [3, height, width], RGB, from a uint8 image, and (scale_x, scale_y, pad_left, pad_top).
 
     dtype 'float32': scaled; 'uint8': before scaling. Fills and returns `out` if given. Releases the GIL.
     """
-
-def nms(
-    boxes: numpy.ndarray,
-    scores: numpy.ndarray,
-    classes: numpy.ndarray,
-    *,
-    iou_threshold: typing.SupportsFloat | typing.SupportsIndex,
-    class_agnostic: bool,
-    max_det: typing.SupportsInt | typing.SupportsIndex,
-) -> numpy.typing.NDArray[numpy.int64]:
+def nms(boxes: numpy.ndarray, scores: numpy.ndarray, classes: numpy.ndarray, *, iou_threshold: typing.SupportsFloat | typing.SupportsIndex, class_agnostic: bool, max_det: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.int64]:
     """
     Indices int64 of the survivors by score desc, ties by class asc, then index asc.
 
     boxes float32 [K, 4] xyxy, scores float32 [K], classes int32 [K], all C-contiguous; borrowed for the call.
     max_det: -1 = no limit. Releases the GIL; thread-safe. Raises InvalidType, InvalidArgument.
     """
-
 def python_backend(engine: typing.Any) -> Backend:
     """
     Makes a Backend of an object that follows swiftdet.engines.PythonEngine.
 
     Raises InvalidType when it does not, ModelError when it has not exactly one input.
     """
-
-def resize(
-    image: numpy.ndarray,
-    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
-    *,
-    interpolation: str = "linear",
-) -> numpy.ndarray:
+def resize(image: numpy.ndarray, size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], *, interpolation: str = 'linear') -> numpy.ndarray:
     """
     Resizes a uint8 image as cv2.resize does. `size` is (height, width). Releases the GIL.
     """
-
 __version__: str

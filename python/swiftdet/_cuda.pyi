@@ -2,7 +2,6 @@
 """
 The CUDA half of swiftdet's core. Private: import swiftdet instead.
 """
-
 from __future__ import annotations
 import collections.abc
 import numpy
@@ -10,27 +9,7 @@ import numpy.typing
 import os
 import swiftdet._core
 import typing
-
-__all__: list[str] = [
-    "CudaImage",
-    "Detector",
-    "Device",
-    "DlpackTensor",
-    "Engine",
-    "StreamLoan",
-    "TensorRTRuntime",
-    "build_config",
-    "decode",
-    "device",
-    "device_count",
-    "has_log",
-    "letterbox",
-    "nms",
-    "resize",
-    "take_log",
-    "versions",
-]
-
+__all__: list[str] = ['CudaImage', 'Detector', 'Device', 'DlpackTensor', 'Engine', 'StreamLoan', 'TensorRTRuntime', 'build_config', 'decode', 'device', 'device_count', 'has_log', 'letterbox', 'nms', 'resize', 'take_log', 'versions']
 class Device:
     """
     A GPU that CUDA sees.
@@ -41,12 +20,14 @@ class Device:
         (major, minor): SM 8.6 is (8, 6).
         """
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        ...
     @property
-    def memory_bytes(self) -> int: ...
+    def memory_bytes(self) -> int:
+        ...
     @property
-    def name(self) -> str: ...
-
+    def name(self) -> str:
+        ...
 class StreamLoan:
     """
     A CUDA stream that a detector lends, until `release`.
@@ -60,7 +41,6 @@ class StreamLoan:
         """
         Its address; 0 after `release`.
         """
-
 class DlpackTensor:
     """
     A tensor taken over from a DLPack capsule, until `release`.
@@ -98,14 +78,11 @@ class DlpackTensor:
         """
         In elements; None: packed.
         """
-
 class Engine:
     """
     A network made ready for one GPU: immutable, safe from several threads.
     """
-    def batch_range(
-        self, size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]
-    ) -> tuple[int, int]:
+    def batch_range(self, size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]) -> tuple[int, int]:
         """
         Fewest and most images of (height, width) in one run; (0, 0): that size cannot be run.
         """
@@ -129,7 +106,6 @@ class Engine:
         """
         The same of every output, a list.
         """
-
 class TensorRTRuntime:
     """
     A loaded libnvinfer. One for each path and process; safe from several threads.
@@ -152,55 +128,25 @@ class TensorRTRuntime:
         """
         As "10.14.1".
         """
-
 class CudaImage:
     """
     A uint8 image [H, W, C] in the memory of a GPU; borrowed.
     """
-    def __init__(
-        self,
-        pointer: typing.SupportsInt | typing.SupportsIndex,
-        size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
-        channels: typing.SupportsInt | typing.SupportsIndex,
-        row_stride: typing.SupportsInt | typing.SupportsIndex,
-        stream: typing.SupportsInt | typing.SupportsIndex | None = None,
-    ) -> None: ...
-
+    def __init__(self, pointer: typing.SupportsInt | typing.SupportsIndex, size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], channels: typing.SupportsInt | typing.SupportsIndex, row_stride: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex | None = None) -> None:
+        ...
 class Detector:
     """
     The pipeline on a GPU: copy in, graph (letterbox, engine, decode, NMS), copy out, wait.
 
     Safe from any number of threads; the GIL is released while it works.
     """
-    def __init__(
-        self,
-        engine: Engine,
-        preprocess: swiftdet._core.Preprocess,
-        head: swiftdet._core.HeadSpec,
-        network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
-        *,
-        max_sessions: typing.SupportsInt | typing.SupportsIndex = 0,
-        max_batch: typing.SupportsInt | typing.SupportsIndex = 8,
-    ) -> None: ...
+    def __init__(self, engine: Engine, preprocess: swiftdet._core.Preprocess, head: swiftdet._core.HeadSpec, network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], *, max_sessions: typing.SupportsInt | typing.SupportsIndex = 0, max_batch: typing.SupportsInt | typing.SupportsIndex = 8) -> None:
+        ...
     def close(self) -> None:
         """
         As swiftdet._core.Detector.close.
         """
-    def detect(
-        self,
-        images: collections.abc.Sequence[tuple[CudaImage | numpy.ndarray, bool]],
-        *,
-        conf: typing.SupportsFloat | typing.SupportsIndex,
-        iou: typing.SupportsFloat | typing.SupportsIndex,
-        max_det: typing.SupportsInt | typing.SupportsIndex,
-        class_agnostic: bool,
-        multi_label: bool,
-        classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None,
-        network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]
-        | None = None,
-        max_candidates: typing.SupportsInt | typing.SupportsIndex = 30000,
-        timed: bool = False,
-    ) -> list:
+    def detect(self, images: collections.abc.Sequence[tuple[CudaImage | numpy.ndarray, bool]], *, conf: typing.SupportsFloat | typing.SupportsIndex, iou: typing.SupportsFloat | typing.SupportsIndex, max_det: typing.SupportsInt | typing.SupportsIndex, class_agnostic: bool, multi_label: bool, classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None, network_size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, max_candidates: typing.SupportsInt | typing.SupportsIndex = 30000, timed: bool = False) -> list:
         """
         As swiftdet._core.Detector.detect; an image may also be a CudaImage.
 
@@ -223,90 +169,46 @@ class Detector:
         """
         As swiftdet._core.Detector.sessions.
         """
-
 def build_config() -> dict:
     """
     What this build is: version, CUDA runtime, architectures, TensorRT headers (empty: without TensorRT).
     """
-
-def decode(
-    outputs: collections.abc.Sequence[numpy.ndarray],
-    head: swiftdet._core.HeadSpec,
-    *,
-    conf: typing.SupportsFloat | typing.SupportsIndex,
-    multi_label: bool,
-    classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
-    max_candidates: typing.SupportsInt | typing.SupportsIndex,
-    image: typing.SupportsInt | typing.SupportsIndex,
-    gpu: typing.SupportsInt | typing.SupportsIndex,
-) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int32]]:
+def decode(outputs: collections.abc.Sequence[numpy.ndarray], head: swiftdet._core.HeadSpec, *, conf: typing.SupportsFloat | typing.SupportsIndex, multi_label: bool, classes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], max_candidates: typing.SupportsInt | typing.SupportsIndex, image: typing.SupportsInt | typing.SupportsIndex, gpu: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int32]]:
     """
     As swiftdet._core.decode, on the GPU of an index. Releases the GIL; thread-safe.
     """
-
 def device(index: typing.SupportsInt | typing.SupportsIndex) -> Device:
     """
     The GPU of an index.
 
     Raises BackendUnavailable when there is none of that index.
     """
-
 def device_count() -> int:
     """
     How many GPUs CUDA sees.
 
     Raises BackendUnavailable when there is none, or no driver for this build.
     """
-
 def has_log() -> bool:
     """
     Whether take_log() would return anything.
     """
-
-def letterbox(
-    image: numpy.ndarray,
-    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
-    preprocess: swiftdet._core.Preprocess,
-    *,
-    color: str = "bgr",
-    dtype: str = "float32",
-    out: typing.Any = None,
-    gpu: typing.SupportsInt | typing.SupportsIndex,
-) -> tuple:
+def letterbox(image: numpy.ndarray, size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], preprocess: swiftdet._core.Preprocess, *, color: str = 'bgr', dtype: str = 'float32', out: typing.Any = None, gpu: typing.SupportsInt | typing.SupportsIndex) -> tuple:
     """
     As swiftdet._core.letterbox, on the GPU of an index. Releases the GIL; thread-safe.
     """
-
-def nms(
-    boxes: numpy.ndarray,
-    scores: numpy.ndarray,
-    classes: numpy.ndarray,
-    *,
-    iou_threshold: typing.SupportsFloat | typing.SupportsIndex,
-    class_agnostic: bool,
-    max_det: typing.SupportsInt | typing.SupportsIndex,
-    gpu: typing.SupportsInt | typing.SupportsIndex,
-) -> numpy.typing.NDArray[numpy.int64]:
+def nms(boxes: numpy.ndarray, scores: numpy.ndarray, classes: numpy.ndarray, *, iou_threshold: typing.SupportsFloat | typing.SupportsIndex, class_agnostic: bool, max_det: typing.SupportsInt | typing.SupportsIndex, gpu: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.int64]:
     """
     As swiftdet._core.nms, on the GPU of an index. Releases the GIL; thread-safe.
     """
-
-def resize(
-    image: numpy.ndarray,
-    size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
-    *,
-    interpolation: str = "linear",
-    gpu: typing.SupportsInt | typing.SupportsIndex,
-) -> numpy.ndarray:
+def resize(image: numpy.ndarray, size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], *, interpolation: str = 'linear', gpu: typing.SupportsInt | typing.SupportsIndex) -> numpy.ndarray:
     """
     As swiftdet._core.resize, on the GPU of an index. Releases the GIL; thread-safe.
     """
-
 def take_log() -> list:
     """
     What TensorRT and the pipeline said since the last call: list of ('error'|'warning'|'info', text).
     """
-
 def versions() -> tuple[int, int]:
     """
     CUDA versions of the driver (0: none) and of this build, as 1000 * major + 10 * minor.
