@@ -221,6 +221,7 @@ MAY_IMPORT = {
     "results": {"boxes", "device_images", "errors", "images", "drawing"},
     # A dispatcher's policy knows neither threads nor detectors, so that it can be tested without them.
     "dispatch.lanes": set(),
+    "dispatch.idle_threads": set(),
     "dispatch.service_time": set(),
     "dispatch.queue_policy": {"dispatch.lanes"},
     "dispatch.request": {"results"},

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from swiftdet.dispatch.alarms import Alarms
+from swiftdet.dispatch.idle_threads import IdleThreads
 from swiftdet.dispatch.queue_policy import Place, QueuePolicy
 from swiftdet.dispatch.request import Request, State
 from swiftdet.dispatch.run import Run
@@ -51,6 +52,7 @@ class Crew:
         self._queue_size = queue_size
         self._engine_sessions = min(workers, target.engine_sessions)
         self._service = ServiceTime()
+        self._runs: deque[tuple[int, float]] = deque()  # sizes and seconds that it has not observed yet
         self._queue: QueuePolicy[Request] = QueuePolicy(
             capacity=queue_size,
             overflow=overflow,
@@ -62,7 +64,7 @@ class Crew:
         self._pid = os.getpid()
         # Reentrant, because the garbage collector may end a forgotten dispatcher at any line of ours.
         self._lock = threading.RLock()
-        self._work_to_do = threading.Condition(self._lock)
+        self._work_to_do = IdleThreads(self._lock)
         self._time_to_look = threading.Condition(self._lock)
         self._alarms = Alarms()
         self._unused: deque[Any] = deque()  # loans of settled requests, to be given back without the lock
@@ -127,7 +129,7 @@ class Crew:
             if request.deadline is not None:
                 self._set_alarm(request.deadline, request)
             if place is Place.QUEUED:
-                self._work_to_do.notify()
+                self._work_to_do.wake_one()
             else:
                 if request.give_up_at is not None:
                     self._set_alarm(request.give_up_at, request)
@@ -161,7 +163,7 @@ class Crew:
             self._closing = True
             if cancel:
                 ended = self._clear()
-            self._work_to_do.notify_all()
+            self._work_to_do.wake_all()
             self._time_to_look.notify()
         self._give_back()
         for request in ended:
@@ -228,7 +230,7 @@ class Crew:
             if request.moved is not None:
                 request.moved()
                 request.moved = None
-            self._work_to_do.notify()
+            self._work_to_do.wake_one()
 
     def _clear(self) -> list[Request]:
         """Ends everything that no worker has; what is to be resolved."""
@@ -241,7 +243,7 @@ class Crew:
                 self._settle(request, "cancelled")
                 self._admit()
                 if self._closing:
-                    self._work_to_do.notify_all()
+                    self._work_to_do.wake_all()
         self._give_back()
 
     def _full_error(self) -> Overloaded:
@@ -364,6 +366,8 @@ class Crew:
             expired: list[Request] = []
             with self._lock:
                 while True:
+                    while self._runs:  # before anything is decided by them, and after their results were handed out
+                        self._service.observe(*self._runs.popleft())
                     now = _now()
                     idle = self._busy < self._engine_sessions or self._closing
                     turn = self._queue.take(now, engine_idle=idle)
@@ -380,7 +384,7 @@ class Crew:
                     if batch or expired or self._unused:
                         break
                     if self._closing and not self._queue:
-                        self._work_to_do.notify_all()
+                        self._work_to_do.wake_all()
                         return [], []
                     if not (turn.batch or turn.expired):
                         self._work_to_do.wait(None if turn.again_at is None else max(0.0, turn.again_at - now))
@@ -430,7 +434,7 @@ class Crew:
                 tally.add_execution(size)
             tally.retried += len(executions) - 1 if executions else 0
             if len(executions) == 1:
-                self._service.observe(executions[0], end - begin)
+                self._runs.append((executions[0], end - begin))
             for request, outcome in outcomes:
                 late = request.deadline is not None and request.deadline <= end
                 if late and not isinstance(outcome, DeadlineExceeded):
@@ -446,7 +450,7 @@ class Crew:
                     tally.request_s += end - request.arrival
             self._busy -= 1
             if self._queue:  # another may begin while this one resolves
-                self._work_to_do.notify()
+                self._work_to_do.wake_one()
         return resolve
 
     def _break(self, error: BaseException, batch: list[Request] | None = None) -> None:
@@ -456,7 +460,7 @@ class Crew:
             self._closing = True
             self._broken = error
             ended = [r for r in batch or [] if self._settle(r, "failed") or not r.done()] + self._clear()
-            self._work_to_do.notify_all()
+            self._work_to_do.wake_all()
             self._time_to_look.notify()
         for request in ended:
             self._resolve(request, self._closed_error())
