@@ -257,11 +257,15 @@ void register_pipeline(py::module_& m) {
           "the last by the\nhost's clock, the others by CUDA events.")
       .def(
           "lend_stream",
-          [](const GpuDetector& self) {
+          [](const GpuDetector& self, std::optional<std::uintptr_t> after) {
             const GilReleased nogil;
-            return std::make_unique<StreamLoan>(self.lend_stream());
+            std::optional<cuda::StreamHandle> awaited;
+            if (after) awaited = reinterpret_cast<cuda::StreamHandle>(*after);  // NOLINT(performance-no-int-to-ptr)
+            return std::make_unique<StreamLoan>(self.lend_stream(awaited));
           },
-          "A stream of this detector's GPU, for who makes an image to wait on; to be released after the detection.")
+          "after"_a = py::none(),
+          "A stream of this detector's GPU, for who makes an image to wait on; to be released after the detection.\n\n"
+          "`after`: a stream, by CUDA's numbers; the lent one waits for the work that it holds now.")
       .def("close", &GpuDetector::close, "As swiftdet._core.Detector.close.")
       .def_property_readonly(
           "sessions", [](const GpuDetector& self) { return counts_tuple(self.sessions()); },

@@ -153,9 +153,11 @@ class Detector:
         `timed`: the times are (pack, copy in, preprocess, inference, postprocess, copy out, unpack), the first and the last by the
         host's clock, the others by CUDA events.
         """
-    def lend_stream(self) -> StreamLoan:
+    def lend_stream(self, after: typing.SupportsInt | typing.SupportsIndex | None = None) -> StreamLoan:
         """
         A stream of this detector's GPU, for who makes an image to wait on; to be released after the detection.
+
+        `after`: a stream, by CUDA's numbers; the lent one waits for the work that it holds now.
         """
     @property
     def capture_refusal(self) -> str:

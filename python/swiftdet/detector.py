@@ -358,10 +358,18 @@ class Detector:
 
     def _load(self, source: Any, color: Color) -> Image | DeviceImage:
         """One image: where it is if that is a GPU's memory and the detector runs on one, else read to the host."""
-        if self._device.kind == "cuda" and is_on_device(source):
-            image: DeviceImage = self._pipeline_for(self.spec.imgsz).borrow(source, color)
-            return image
-        return images.load(source, color=color)
+        image = self._borrow(source, color)
+        return images.load(source, color=color) if image is None else image
+
+    def _borrow(self, source: Any, color: Color, *, for_later: bool = False) -> DeviceImage | None:
+        """The image where it is, if that is a GPU's memory and the detector runs on one; to be released after its use.
+
+        `for_later`: for a detection in another thread.
+        """
+        if self._device.kind != "cuda" or not is_on_device(source):
+            return None
+        image: DeviceImage = self._pipeline_for(self.spec.imgsz).borrow(source, color, for_later=for_later)
+        return image
 
     def _load_all(self, items: Sequence[Any], color: Color) -> list[Image | DeviceImage]:
         batch: list[Image | DeviceImage] = []

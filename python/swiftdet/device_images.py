@@ -128,7 +128,13 @@ def is_on_device(source: object) -> bool:
 
 
 def borrow(
-    source: Any, color: Color, *, device: int, lend_stream: Callable[[], StreamLoan], take: Callable[[Any], Tensor]
+    source: Any,
+    color: Color,
+    *,
+    device: int,
+    lend_stream: Callable[[int | None], StreamLoan],
+    take: Callable[[Any], Tensor],
+    for_later: bool = False,
 ) -> DeviceImage:
     """An image in the memory of a GPU, to be released when it has been read.
 
@@ -141,8 +147,11 @@ def borrow(
             within a row, rows in ascending order.
         color: order of its channels.
         device: index of the GPU that is to read it.
-        lend_stream: gives a stream of that GPU, which nobody else uses until its release.
+        lend_stream: gives a stream of that GPU, which nobody else uses until its release, and lets it wait for what
+            another holds now, if one is given.
         take: takes a DLPack capsule over.
+        for_later: it is read after this call's thread went on: the stream that `__cuda_array_interface__` names may be
+            gone then, hold other work too, or be another one in another thread, so one of ours waits for it now.
 
     Raises:
         InvalidType: not uint8, or no capsule.
@@ -151,13 +160,17 @@ def borrow(
     """
     place = _dlpack_device(source)
     if place is None:
-        return describe(source, color)
+        image = describe(source, color)
+        if for_later and image.stream is not None:
+            stream = lend_stream(image.stream)
+            image.stream, image.loans = stream.handle, (stream,)
+        return image
     if place[1] != device:
         raise InvalidArgument(
             f"image: it is in the memory of cuda:{place[1]}, the detector runs on cuda:{device}; copy it there, or "
             "make a detector for its device"
         )
-    stream = lend_stream()
+    stream = lend_stream(None)
     try:
         tensor = take(_capsule(source, stream.handle))
         try:

@@ -228,12 +228,13 @@ MAY_IMPORT = {
     "video_writer": {"errors", "images", "sources.pyav"},
     # A dispatcher's policy knows neither threads nor detectors, so that it can be tested without them.
     "dispatch.lanes": set(),
+    "dispatch.idle_threads": set(),
     "dispatch.service_time": set(),
     "dispatch.queue_policy": {"dispatch.lanes"},
     "dispatch.request": {"results"},
     "dispatch.alarms": {"dispatch.request"},
     "dispatch.statistics": set(),
-    "dispatch.target": {"detector", "errors", "results"},
+    "dispatch.target": {"detector", "device_images", "errors", "results"},
     "dispatch.run": {"dispatch.target", "results"},
 }
 # Importing openvino has side effects (its library is only found and loaded); the rest executes what it reads, or

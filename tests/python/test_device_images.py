@@ -94,7 +94,7 @@ def tensor(**changes):
 
 
 def borrow(source, taken, stream, device=0):
-    return device_images.borrow(source, "rgb", device=device, lend_stream=lambda: stream, take=lambda _: taken)
+    return device_images.borrow(source, "rgb", device=device, lend_stream=lambda _: stream, take=lambda _: taken)
 
 
 @pytest.mark.parametrize("kind", [Producer, OldProducer])

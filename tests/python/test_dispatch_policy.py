@@ -347,7 +347,7 @@ def test_the_estimate_never_falls_with_the_size(observed):
 
 
 def a_request():
-    return Request(None, "key", 0, 0.0, None, None)
+    return Request("key", 0, 0.0, None, None)
 
 
 def test_alarms_ring_in_order_and_once():

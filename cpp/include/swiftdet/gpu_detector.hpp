@@ -69,7 +69,9 @@ class GpuDetector {
 
   /// A stream of the engine's device on which whoever makes an image can queue a wait for its work: then
   /// GpuSourceImage::producer, and to be kept until detect() has returned. @throw CudaError
-  [[nodiscard]] cuda::StreamPool::Lease lend_stream() const;
+  /// @param after  a stream of the same device: the lent one waits for what it holds now. For a detection in another
+  ///               thread, for which it may be gone, or mean another (the stream "of each thread").
+  [[nodiscard]] cuda::StreamPool::Lease lend_stream(std::optional<cuda::StreamHandle> after = std::nullopt) const;
 
   /// Why this network's runs are queued one kernel at a time instead of as a graph; empty if they are not.
   [[nodiscard]] std::string capture_refusal() const;

@@ -14,6 +14,7 @@
 #include "swiftdet/base/log.hpp"
 #include "swiftdet/base/process.hpp"
 #include "swiftdet/cuda/device.hpp"
+#include "swiftdet/cuda/event.hpp"
 #include "swiftdet/cuda/memory.hpp"
 
 namespace swiftdet {
@@ -129,11 +130,19 @@ GpuDetector::~GpuDetector() {
 
 const GpuDetector::Config& GpuDetector::config() const noexcept { return state_->config; }
 
-cuda::StreamPool::Lease GpuDetector::lend_stream() const {
+cuda::StreamPool::Lease GpuDetector::lend_stream(std::optional<cuda::StreamHandle> after) const {
   check_process();
   state_->check_alive();
   try {
-    return state_->streams->lend();
+    cuda::StreamPool::Lease lease = state_->streams->lend();
+    if (after) {
+      const int on = state_->config.engine->device();
+      const cuda::DeviceGuard guard(on);  // the default streams are those of the current device
+      const cuda::Event mark(on, cuda::Event::Purpose::kOrder);
+      mark.record(*after);
+      mark.make_wait(lease.handle());
+    }
+    return lease;
   } catch (const CudaError& e) {
     state_->note_loss(e);
     throw;

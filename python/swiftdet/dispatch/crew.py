@@ -8,10 +8,12 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from swiftdet.dispatch.alarms import Alarms
+from swiftdet.dispatch.idle_threads import IdleThreads
 from swiftdet.dispatch.queue_policy import Place, QueuePolicy
 from swiftdet.dispatch.request import Request, State
 from swiftdet.dispatch.run import Run
@@ -31,10 +33,14 @@ Outcome: TypeAlias = tuple[Request, Detections | BaseException]
 class Crew:
     """Queue, threads and counts behind a `BatchDispatcher`.
 
-    One lock guards everything that changes. While it is held, images are neither loaded nor detected in, and no
-    future is resolved, as that runs the callbacks of strangers: who settles a request under the lock, and nobody else,
-    resolves its future after it. A request that leaves the queue goes through
+    One lock guards everything that changes. While it is held, images are neither loaded, detected in nor given back,
+    and no future is resolved, as that runs the code of strangers: who settles a request under the lock, and nobody
+    else, resolves its future after it. A request that leaves the queue goes through
     `Future.set_running_or_notify_cancel` under the lock, after which its future cannot be cancelled any more.
+
+    An image that was borrowed is given back once by whoever took it from its request under the lock: the worker that
+    runs it, after its last use and before its future is resolved, or for a request that no worker gets any more the
+    thread that settles it.
 
     The threads know the crew and not the dispatcher, so a dispatcher that nobody refers to can end them.
     """
@@ -46,6 +52,7 @@ class Crew:
         self._queue_size = queue_size
         self._engine_sessions = min(workers, target.engine_sessions)
         self._service = ServiceTime()
+        self._runs: deque[tuple[int, float]] = deque()  # sizes and seconds that it has not observed yet
         self._queue: QueuePolicy[Request] = QueuePolicy(
             capacity=queue_size,
             overflow=overflow,
@@ -57,9 +64,10 @@ class Crew:
         self._pid = os.getpid()
         # Reentrant, because the garbage collector may end a forgotten dispatcher at any line of ours.
         self._lock = threading.RLock()
-        self._work_to_do = threading.Condition(self._lock)
+        self._work_to_do = IdleThreads(self._lock)
         self._time_to_look = threading.Condition(self._lock)
         self._alarms = Alarms()
+        self._unused: deque[Any] = deque()  # loans of settled requests, to be given back without the lock
         self._tally = Tally()
         self._busy = 0  # workers with a batch
         self._closing = False
@@ -94,6 +102,18 @@ class Crew:
             UsedAfterFork: of another process.
         """
         self.check_process()
+        try:
+            gate = self._take_in(request, may_wait=may_wait, block=block)
+            if gate is not None:
+                self._wait(gate, request)
+        except BaseException:
+            with self._lock:
+                self._let_go(request)  # nobody has its future
+            self._give_back()
+            raise
+
+    def _take_in(self, request: Request, *, may_wait: bool, block: bool) -> threading.Event | None:
+        """Queues a request; what its caller has to wait for, if it has to."""
         gate = None
         with self._lock:
             if self._closing:
@@ -109,7 +129,7 @@ class Crew:
             if request.deadline is not None:
                 self._set_alarm(request.deadline, request)
             if place is Place.QUEUED:
-                self._work_to_do.notify()
+                self._work_to_do.wake_one()
             else:
                 if request.give_up_at is not None:
                     self._set_alarm(request.give_up_at, request)
@@ -117,10 +137,11 @@ class Crew:
                     gate = threading.Event()
                     request.moved = gate.set
             to_drop = victim is not None and self._settle(victim, "dropped")
-        if victim is not None and to_drop:
-            self._resolve(victim, Overloaded("dropped from the full queue, because a newer request needed its place"))
-        if gate is not None:
-            self._wait(gate, request)
+        if victim is not None:
+            self._give_back()
+            if to_drop:
+                self._resolve(victim, Overloaded("dropped from the full queue: a newer request needed its place"))
+        return gate
 
     def stats(self) -> DispatcherStats:
         """The counts by now."""
@@ -142,8 +163,9 @@ class Crew:
             self._closing = True
             if cancel:
                 ended = self._clear()
-            self._work_to_do.notify_all()
+            self._work_to_do.wake_all()
             self._time_to_look.notify()
+        self._give_back()
         for request in ended:
             self._resolve(request, self._closed_error())
         current = threading.current_thread()
@@ -194,7 +216,9 @@ class Crew:
         return True
 
     def _let_go(self, request: Request) -> None:
-        request.image = None
+        image = request.take_image()
+        if self._target.is_loan(image):
+            self._unused.append(image)
         if request.moved is not None:
             request.moved()
             request.moved = None
@@ -206,7 +230,7 @@ class Crew:
             if request.moved is not None:
                 request.moved()
                 request.moved = None
-            self._work_to_do.notify()
+            self._work_to_do.wake_one()
 
     def _clear(self) -> list[Request]:
         """Ends everything that no worker has; what is to be resolved."""
@@ -219,7 +243,8 @@ class Crew:
                 self._settle(request, "cancelled")
                 self._admit()
                 if self._closing:
-                    self._work_to_do.notify_all()
+                    self._work_to_do.wake_all()
+        self._give_back()
 
     def _full_error(self) -> Overloaded:
         return Overloaded(
@@ -242,6 +267,15 @@ class Crew:
             self._time_to_look.notify()
 
     # -- resolving; without the lock -----------------------------------------------------------------------------
+
+    def _give_back(self) -> None:
+        """Gives back what settled requests had borrowed."""
+        while self._unused:
+            try:
+                image = self._unused.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self._target.give_back(image)
 
     def _resolve(self, request: Request, outcome: Detections | BaseException) -> None:
         """Resolves the future of a request that the caller settled, and survives the callbacks."""
@@ -275,6 +309,7 @@ class Crew:
         try:
             while True:
                 due = self._next_due()
+                self._give_back()
                 if due is None:
                     return
                 self._resolve_all(due)
@@ -313,10 +348,10 @@ class Crew:
         batch: list[Request] = []
         try:
             while True:
-                batch = self._next_batch()
+                batch, images = self._next_batch()
                 if not batch:
                     break
-                self._resolve_all(self._run(batch))
+                self._resolve_all(self._run(batch, images))
                 batch = []  # an idle thread keeps no result alive
         except BaseException as e:  # noqa: BLE001 - a thread of ours never ends in silence
             self._break(e, batch)
@@ -324,12 +359,15 @@ class Crew:
             self._working -= 1
             self._time_to_look.notify()
 
-    def _next_batch(self) -> list[Request]:
-        """Waits for work; empty when there will be none any more."""
+    def _next_batch(self) -> tuple[list[Request], list[Any]]:
+        """Waits for work: requests and their images; empty when there will be none any more."""
+        images: list[Any] = []
         while True:
             expired: list[Request] = []
             with self._lock:
                 while True:
+                    while self._runs:  # before anything is decided by them, and after their results were handed out
+                        self._service.observe(*self._runs.popleft())
                     now = _now()
                     idle = self._busy < self._engine_sessions or self._closing
                     turn = self._queue.take(now, engine_idle=idle)
@@ -339,26 +377,28 @@ class Crew:
                         self._admit()
                     if batch:
                         self._busy += 1
+                        images = [request.take_image() for request in batch]
                         for request in batch:
                             request.taken_at = now
                             self._tally.queue_s += now - request.arrival
-                    if batch or expired:
+                    if batch or expired or self._unused:
                         break
                     if self._closing and not self._queue:
-                        self._work_to_do.notify_all()
-                        return []
+                        self._work_to_do.wake_all()
+                        return [], []
                     if not (turn.batch or turn.expired):
                         self._work_to_do.wait(None if turn.again_at is None else max(0.0, turn.again_at - now))
+            self._give_back()
             for request in expired:
                 self._resolve(request, _late(request, now))
             if batch:
-                return batch
+                return batch, images
 
-    def _run(self, batch: list[Request]) -> list[Outcome]:
-        """Runs a batch and settles its requests; what is to be resolved."""
+    def _run(self, batch: list[Request], submitted: list[Any]) -> list[Outcome]:
+        """Runs a batch and settles its requests; what is to be resolved. Empties `submitted`: all is given back."""
         run = Run(self._target, batch[0].key)
         begin = _now()
-        images = run.load([request.image for request in batch])
+        images = run.load(submitted)
         now = _now()
         outcomes: list[Outcome] = []
         able = []
@@ -369,7 +409,10 @@ class Crew:
                 outcomes.append((request, _late(request, now)))
             else:
                 able.append((request, image))
-        answers = run.detect([image for _, image in able])
+        try:
+            answers = run.detect([image for _, image in able])
+        finally:
+            run.give_back(submitted)
         outcomes += zip((request for request, _ in able), answers, strict=True)
         try:
             return self._settle_batch(outcomes, begin, now - begin, run.executions)
@@ -391,7 +434,7 @@ class Crew:
                 tally.add_execution(size)
             tally.retried += len(executions) - 1 if executions else 0
             if len(executions) == 1:
-                self._service.observe(executions[0], end - begin)
+                self._runs.append((executions[0], end - begin))
             for request, outcome in outcomes:
                 late = request.deadline is not None and request.deadline <= end
                 if late and not isinstance(outcome, DeadlineExceeded):
@@ -407,7 +450,7 @@ class Crew:
                     tally.request_s += end - request.arrival
             self._busy -= 1
             if self._queue:  # another may begin while this one resolves
-                self._work_to_do.notify()
+                self._work_to_do.wake_one()
         return resolve
 
     def _break(self, error: BaseException, batch: list[Request] | None = None) -> None:
@@ -417,7 +460,7 @@ class Crew:
             self._closing = True
             self._broken = error
             ended = [r for r in batch or [] if self._settle(r, "failed") or not r.done()] + self._clear()
-            self._work_to_do.notify_all()
+            self._work_to_do.wake_all()
             self._time_to_look.notify()
         for request in ended:
             self._resolve(request, self._closed_error())

@@ -35,7 +35,8 @@ class BatchDispatcher:
     while the engine was busy. Only then may `max_delay_ms` hold a batch back, and never longer than the engine is busy.
 
     A batch has requests of equal options only, and results are those that the detector gives for each image alone.
-    Images are read and decoded on the worker threads. Safe from any number of threads and event loops.
+    Images are read and decoded on the worker threads; those in a GPU's memory are borrowed in the thread that submits.
+    Safe from any number of threads and event loops.
 
     Args:
         detector: stays yours: close it after the dispatcher.
@@ -102,7 +103,9 @@ class BatchDispatcher:
         """Queues one image.
 
         Args:
-            image: what a call of the detector takes, no list. An array is borrowed until the future is resolved.
+            image: what a call of the detector takes, no list. An array is borrowed until the future is resolved. One in
+                the GPU's memory is read after the work that this thread queued to make it, and given back before the
+                future has its result; where a deadline passes during its run, soon after.
             priority: requests of higher numbers go first, equal ones in order of arrival.
             deadline_ms: milliseconds from now in which the result must be there; else the future gets
                 `DeadlineExceeded`, then and not later. A request that has expired never reaches the engine.
@@ -123,9 +126,8 @@ class BatchDispatcher:
             UsedAfterFork: in a process that was forked from the dispatcher's.
             InvalidArgument, InvalidType: an option outside its contract.
         """
-        request = self._request(image, self._target.options(per_call), priority, deadline_ms, timeout)
-        self._crew.submit(request, may_wait=self._overflow == "block" and timeout != 0, block=True)
-        return request
+        options = self._target.options(per_call)
+        return self._send(image, options, priority, deadline_ms, timeout, block=True)
 
     async def asubmit(
         self,
@@ -145,9 +147,8 @@ class BatchDispatcher:
         """
         import asyncio  # noqa: PLC0415 - slow to import, and who awaits has it already
 
-        request = self._request(image, self._target.options(per_call), priority, deadline_ms, timeout)
-        self._crew.submit(request, may_wait=self._overflow == "block" and timeout != 0, block=False)
-        return await asyncio.wrap_future(request)
+        options = self._target.options(per_call)
+        return await asyncio.wrap_future(self._send(image, options, priority, deadline_ms, timeout, block=False))
 
     @overload
     def map(
@@ -170,7 +171,8 @@ class BatchDispatcher:
         """Detects in each of `images`, in their order, and takes from them only a bounded number ahead.
 
         Args:
-            images: any iterable, also one without an end; it is advanced by the thread that iterates over the result.
+            images: any iterable, also one without an end; it is advanced by the thread that iterates over the result,
+                which also borrows images in a GPU's memory.
             ahead: most images that were taken and whose results were not; None: enough to keep every worker busy.
             return_exceptions: an image that fails yields its error in its place. Else the error is raised there, and
                 the iteration ends.
@@ -187,7 +189,7 @@ class BatchDispatcher:
             DispatcherClosed: while iterating, when an image is to be taken after `close()`.
         """
         options = self._target.options(per_call)
-        self._request(None, options, priority, deadline_ms, None)  # checks them now, not at the first step
+        self._request(options, priority, deadline_ms, None)  # checks them now, not at the first step
         limit = self._look_ahead if ahead is None else checks.whole("ahead", ahead)
         errors = (Exception,) if checks.switch("return_exceptions", return_exceptions) else ()
         return self._map(images, options, limit, errors, priority, deadline_ms)
@@ -211,11 +213,8 @@ class BatchDispatcher:
 
         try:
             for image in images:
-                request = self._request(image, options, priority, deadline_ms, None)
+                taken.append(self._send(image, options, priority, deadline_ms, None, block=True, patient=True))
                 del image
-                self._crew.submit(request, may_wait=True, block=True)
-                taken.append(request)
-                del request
                 if len(taken) >= limit:
                     yield next_result()
             while taken:
@@ -256,11 +255,30 @@ class BatchDispatcher:
         state = "closed" if self._crew.closing else f"{self._crew.workers} workers"
         return f"BatchDispatcher({self._target.detector!r}, {state})"
 
-    @staticmethod
-    def _request(
-        image: Any, options: Hashable, priority: int, deadline_ms: float | None, timeout: float | None
+    def _send(
+        self,
+        image: Any,
+        options: Hashable,
+        priority: int,
+        deadline_ms: float | None,
+        timeout: float | None,
+        *,
+        block: bool,
+        patient: bool = False,
     ) -> Request:
-        """A request that begins now, its options checked."""
+        """Makes a request and hands it to the crew; a `patient` one waits for a place whatever `overflow` says."""
+        request = self._request(options, priority, deadline_ms, timeout)
+        try:
+            request.image = self._target.borrow(image, options)
+            may_wait = patient or (self._overflow == "block" and timeout != 0)
+            self._crew.submit(request, may_wait=may_wait, block=block)
+            return request
+        finally:  # an error may keep this frame, which must not lead back to the future that holds the error
+            del request
+
+    @staticmethod
+    def _request(options: Hashable, priority: int, deadline_ms: float | None, timeout: float | None) -> Request:
+        """A request that begins now, its options checked; it has no image yet."""
         if type(priority) is not int:  # by far the most common one needs no call
             priority = checks.whole("priority", priority, lowest=-(2**31))
         now = time.monotonic()
@@ -271,7 +289,7 @@ class BatchDispatcher:
             if seconds < 0:
                 raise InvalidArgument(f"timeout: expected at least 0 s or None, got {timeout!r}")
             give_up_at = now + seconds
-        return Request(image, options, priority, now, deadline, give_up_at)
+        return Request(options, priority, now, deadline, give_up_at)
 
 
 def _duration(name: str, value: Any) -> float:

@@ -168,6 +168,11 @@ class QueuePolicy(Generic[T]):
         """
         if not self._queue:
             return Turn()
+        if engine_idle and len(self._queue) == 1:  # nothing to decide, and nobody to hide the time behind
+            only = self._queue.first()
+            self._queue.remove(only)
+            expired = only.deadline is not None and only.deadline <= now
+            return Turn(expired=[only]) if expired else Turn([only])
         turn, closed, tightest = self._plan(now)
         if turn.batch and not (engine_idle or closed):
             start_at = self._start_at(turn.batch, tightest)

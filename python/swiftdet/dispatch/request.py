@@ -24,7 +24,8 @@ class Request(Future[Detections]):
     """The future that `submit` returns, with what the dispatcher keeps about it.
 
     Attributes:
-        image: as submitted; None once it is not needed any more.
+        image: as `Target.borrow` gave it. Whoever takes it, under the dispatcher's lock, leaves None, and has to give
+            it back: a worker, or who settles a request that none has taken.
         key: the checked options of the call; requests with equal ones may share a batch.
         priority: the higher, the sooner.
         arrival: seconds of the monotonic clock.
@@ -36,10 +37,10 @@ class Request(Future[Detections]):
     """
 
     def __init__(
-        self, image: Any, key: Hashable, priority: int, arrival: float, deadline: float | None, give_up_at: float | None
+        self, key: Hashable, priority: int, arrival: float, deadline: float | None, give_up_at: float | None
     ) -> None:
         super().__init__()
-        self.image = image
+        self.image: Any = None
         self.key = key
         self.priority = priority
         self.arrival = arrival
@@ -49,6 +50,11 @@ class Request(Future[Detections]):
         self.state = State.NEW
         self.moved: Callable[[], None] | None = None
         self.withdraw: Callable[[Request], None] | None = None
+
+    def take_image(self) -> Any:
+        """The image, which is the caller's from now on."""
+        image, self.image = self.image, None
+        return image
 
     def cancel(self) -> bool:
         """Cancels the request if no worker has taken it yet, and frees its place in the queue."""

@@ -26,6 +26,12 @@ class Run:
         """Each image decoded, or the error that says why there is none."""
         return [self._load(image) for image in images]
 
+    def give_back(self, images: list[Any]) -> None:
+        """Ends the loans among images that nothing reads any more, and forgets all of them."""
+        for image in images:
+            self._target.give_back(image)
+        images.clear()
+
     def detect(self, images: list[Any]) -> list[Detections | BaseException]:
         """The detections or the error of each image.
 
@@ -35,12 +41,20 @@ class Run:
         if not images:
             return []
         answers = self._attempt(images)
-        if isinstance(answers, list):
-            return answers
-        if len(images) == 1:
-            return [answers]
-        alone = [self._attempt([image]) for image in images]
-        return [answer[0] if isinstance(answer, list) else answer for answer in alone]
+        try:
+            if len(images) > 1 and not isinstance(answers, list):
+                del answers  # before the next run: an error keeps the frames that it passed, and so the detector
+                answers = [self._alone(image) for image in images]
+            return answers if isinstance(answers, list) else [answers]
+        finally:
+            del answers  # these frames must not lead back to the errors that keep them
+
+    def _alone(self, image: Any) -> Detections | BaseException:
+        answers = self._attempt([image])
+        try:
+            return answers[0] if isinstance(answers, list) else answers
+        finally:
+            del answers
 
     def _attempt(self, images: list[Any]) -> list[Detections | BaseException] | BaseException:
         self.executions.append(len(images))

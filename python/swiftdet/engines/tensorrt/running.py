@@ -125,10 +125,15 @@ class Pipeline:
         self._tensor: type[_cuda.DlpackTensor] = cuda.DlpackTensor
         self._device: int = engine.device
 
-    def borrow(self, source: Any, color: Color) -> DeviceImage:
+    def borrow(self, source: Any, color: Color, *, for_later: bool) -> DeviceImage:
         """An image in this GPU's memory, as `device_images.borrow`: for `detect`, then to be released."""
         return device_images.borrow(
-            source, color, device=self._device, lend_stream=self._core.lend_stream, take=self._tensor
+            source,
+            color,
+            device=self._device,
+            lend_stream=self._core.lend_stream,
+            take=self._tensor,
+            for_later=for_later,
         )
 
     def detect(self, images: list[tuple[Any, bool]], **options: Any) -> Any:
