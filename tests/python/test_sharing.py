@@ -34,15 +34,14 @@ def dynamic_model(tmp_path_factory) -> Path:
     return path
 
 
-def prove(detector, default, capsys, **more):
+def prove(detector, default, **more):
     """Calls from all threads, compared; prints the figures for docs/reliability.md."""
     pictures, kinds = sharing.images(), [{**kind, **more} for kind in sharing.options(CLASSES)]
     twins = sharing.serial_twins(detector, pictures, kinds)
     assert len({twin for row in twins for twin in row}) > len(pictures) * len(kinds) // 3  # a crossing would show
     calls = sharing.wanted_calls(default)
     outcome = sharing.hammer(detector, pictures, kinds, twins, calls)
-    with capsys.disabled():
-        print(f"\n{sharing.THREADS} threads: {outcome}")  # noqa: T201 - a proof shows its figures
+    print(f"\n{sharing.THREADS} threads: {outcome}")  # noqa: T201 - a proof's figures, for `pytest -s`
     assert outcome.calls == calls
     assert outcome.crossings == 0
     for pipeline in detector._pipelines.values():
@@ -52,21 +51,21 @@ def prove(detector, default, capsys, **more):
 
 
 @pytest.mark.parametrize(("performance", "sessions"), [("latency", None), ("throughput", 3)])
-def test_sixteen_threads_with_mixed_calls(model, capsys, performance, sessions):
+def test_sixteen_threads_with_mixed_calls(model, performance, sessions):
     with swiftdet.Detector(model, device="cpu", performance=performance, sessions=sessions) as detector:
-        prove(detector, EVERY_DAY, capsys)
+        prove(detector, EVERY_DAY)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_sixteen_threads_with_mixed_calls_at_length(model, capsys):
+def test_sixteen_threads_with_mixed_calls_at_length(model):
     with swiftdet.Detector(model, device="cpu", sessions=5) as detector:
-        prove(detector, PROOF, capsys)
+        prove(detector, PROOF)
 
 
-def test_sixteen_threads_through_an_engine_in_python(model, capsys):
+def test_sixteen_threads_through_an_engine_in_python(model):
     with swiftdet.Detector(model, device="cpu", engine="onnxruntime", sessions=5) as detector:
-        prove(detector, EVERY_DAY // 3, capsys)
+        prove(detector, EVERY_DAY // 3)
 
 
 def test_a_mixture_of_sizes_is_no_mixture_of_results(dynamic_model):
