@@ -115,7 +115,8 @@ GpuDetector::GpuDetector(Config config) {
 }
 
 GpuDetector::~GpuDetector() {
-  if (!state_->process.here()) {          // CUDA does not work in a forked child, and locks may be held for ever
+  if (!state_->process.here()) {  // CUDA does not work in a forked child, and locks may be held for ever
+    // Not run in tests: it is, by children whose counts are lost when they end by _exit.
     static_cast<void>(state_.release());  // NOLINT(bugprone-unused-return-value): leaked on purpose
     return;
   }
@@ -218,10 +219,8 @@ void GpuDetector::detect(std::span<const GpuSourceImage> images, const CallOptio
               flight->lease = state_->pool.acquire_again(key, interrupts);
             }
           }
-        } else if (first == 0) {
+        } else {  // the first run: behind it, one of the two flights always has a session
           flight->lease = state_->pool.acquire(key, interrupts);
-        } else {
-          flight->lease = state_->pool.acquire_again(key, interrupts);
         }
       }
       flight->first = first;
