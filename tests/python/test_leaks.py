@@ -1,7 +1,8 @@
 """What a process has after many cycles: memory, objects, files, threads. A leak of one small image a cycle is seen.
 
-Each cycle runs in a process of its own. After a warm-up, resident memory is read at intervals; the growth is the slope
-of the middle of the readings, so that a step of an allocator's arena is not taken for a leak.
+Each cycle runs in a process of its own. After a warm-up, memory and objects are read at intervals; a growth is the median
+of the slopes between all pairs of readings, so that neither a step of an allocator's arena nor a cache that a library
+fills once is taken for a leak.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ def counts():
     gc.collect()
     return {"files": len(os.listdir("/proc/self/fd")), "python threads": threading.active_count()}
 
+def slope(readings):
+    slopes = sorted((b - a) / (j - i) for n, (i, a) in enumerate(readings) for j, b in readings[n + 1:])
+    return slopes[len(slopes) // 2]
+
 def measure(cycle):
     def once():
         cycle()
@@ -46,20 +51,16 @@ def measure(cycle):
             kept.append(IMAGE.copy())
     for _ in range(max(cycles // 2, 12)):
         once()
-    before, readings = counts(), []
+    before, memory, traced, objects = counts(), [], [], []
     tracemalloc.start()
-    objects = sum(1 for _ in gc.get_objects())
-    traced = tracemalloc.get_traced_memory()[0]
     for i in range(cycles):
         if i % max(cycles // 12, 1) == 0:
-            readings.append((i, resident()))
+            memory.append((i, resident()))
+            objects.append((i, sum(1 for _ in gc.get_objects())))
+            traced.append((i, tracemalloc.get_traced_memory()[0]))
         once()
-    gc.collect()
-    objects = sum(1 for _ in gc.get_objects()) - objects
-    traced = tracemalloc.get_traced_memory()[0] - traced
-    slopes = sorted((b - a) / (j - i) for n, (i, a) in enumerate(readings) for j, b in readings[n + 1:])
-    print(json.dumps({"slope": slopes[len(slopes) // 2], "objects": objects / cycles, "traced": traced / cycles,
-                      "before": before, "after": counts(), "readings": readings}))
+    print(json.dumps({"slope": slope(memory), "objects": slope(objects), "traced": slope(traced),
+                      "before": before, "after": counts(), "readings": memory, "traced readings": traced}))
 """
 
 CYCLE = {
