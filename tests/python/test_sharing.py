@@ -69,12 +69,15 @@ def test_sixteen_threads_through_an_engine_in_python(model):
 
 
 def test_a_mixture_of_sizes_is_no_mixture_of_results(dynamic_model):
-    """Calls of different network sizes share the sessions of one pool, which are made anew for another size."""
+    """Calls of different network sizes share the sessions of one pool, which are made anew for another size.
+
+    Made while another session runs: 20000 calls met OpenVINO's use after free (`Requests`) once in four runs.
+    """
     pictures = sharing.images()
     kinds = [{**kind, "imgsz": size} for kind in sharing.options(CLASSES, 6) for size in (SIZE, (96, 96), (32, 160))]
     with swiftdet.Detector(dynamic_model, device="cpu", imgsz=SIZE, sessions=4) as detector:
         twins = sharing.serial_twins(detector, pictures, kinds)
-        outcome = sharing.hammer(detector, pictures, kinds, twins, sharing.wanted_calls(EVERY_DAY) // 4)
+        outcome = sharing.hammer(detector, pictures, kinds, twins, sharing.wanted_calls(20_000))
         assert outcome.crossings == 0
         assert all(pipeline.sessions[1] <= 4 for pipeline in detector._pipelines.values())
 

@@ -11,6 +11,7 @@
 
 #include "backends/onnx_scan.hpp"
 #include "backends/openvino_api.hpp"
+#include "backends/openvino_requests.hpp"
 #include "backends/session_shape.hpp"
 #include "base/aligned_buffer.hpp"
 #include "swiftdet/base/error.hpp"
@@ -226,10 +227,10 @@ class Engine final : public Backend, public std::enable_shared_from_this<Engine>
   Engine(const Library& library, Bytes weights, Handle<ov_compiled_model_t> compiled, Signature signature)
       : library_(library),
         weights_(std::move(weights)),
-        compiled_(std::move(compiled)),
+        requests_(library, std::move(compiled)),
         signature_(std::move(signature)),
         preferred_sessions_(query_preferred_sessions()),
-        inference_precision_(property("INFERENCE_PRECISION_HINT")) {}
+        inference_precision_(requests_.property("INFERENCE_PRECISION_HINT")) {}
 
   [[nodiscard]] const Port& input() const noexcept override { return signature_.inputs.front(); }
   [[nodiscard]] const std::vector<Port>& outputs() const noexcept override { return signature_.outputs; }
@@ -243,33 +244,20 @@ class Engine final : public Backend, public std::enable_shared_from_this<Engine>
   [[nodiscard]] const std::string& inference_precision() const noexcept { return inference_precision_; }
 
   [[nodiscard]] const Library& library() const noexcept { return library_; }
-  [[nodiscard]] Handle<ov_infer_request_t> create_request() const {
-    const Api& api = library_.api();
-    return library_.acquire(api.ov_infer_request_free, "create an inference request", [&](ov_infer_request_t** out) {
-      return api.ov_compiled_model_create_infer_request(compiled_.get(), out);
-    });
-  }
+  /// Shared by all sessions, which know the engine as const.
+  [[nodiscard]] Requests& requests() const noexcept { return requests_; }
 
  private:
-  [[nodiscard]] std::string property(const char* name) const {
-    char* text = nullptr;
-    library_.check(library_.api().ov_compiled_model_get_property(compiled_.get(), name, &text),
-                   std::string("tell its property ") + name);
-    std::string value = text;
-    library_.api().ov_free(text);
-    return value;
-  }
-
   [[nodiscard]] int query_preferred_sessions() const {
-    const std::string digits = property("OPTIMAL_NUMBER_OF_INFER_REQUESTS");
+    const std::string digits = requests_.property("OPTIMAL_NUMBER_OF_INFER_REQUESTS");
     int number = 0;
     std::from_chars(digits.data(), digits.data() + digits.size(), number);
     return std::max(number, 1);
   }
 
   const Library& library_;  // never unloaded
-  Bytes weights_;           // before compiled_: its constants may point here
-  Handle<ov_compiled_model_t> compiled_;
+  Bytes weights_;           // before requests_: the constants of the compiled network may point here
+  mutable Requests requests_;
   Signature signature_;
   int preferred_sessions_;
   std::string inference_precision_;
@@ -278,12 +266,15 @@ class Engine final : public Backend, public std::enable_shared_from_this<Engine>
 class Session final : public BackendSession {
  public:
   Session(std::shared_ptr<const Engine> engine, const Shape& shape)
-      : engine_(std::move(engine)), library_(engine_->library()), input_(shape) {
+      : engine_(std::move(engine)),
+        library_(engine_->library()),
+        input_(shape),
+        reusable_(!engine_->input().shape.is_static()) {
     const std::vector<Port>& ports = engine_->outputs();
     outputs_.resize(ports.size());
     views_.resize(ports.size());
     input_tensor_ = wrap(input_);
-    request_ = engine_->create_request();
+    request_ = engine_->requests().take();
     for (std::size_t i = 0; i < ports.size(); ++i) {
       // Only a network that is static from end to end promises the shape of its outputs; an empty shape may also
       // stand for one whose rank is open.
@@ -295,7 +286,7 @@ class Session final : public BackendSession {
     if (!writes_in_place()) {
       // An output that is also the input or another output: OpenVINO 2025.0 takes them for one port, so that the
       // tensors set above replaced one another. Start again and let the engine place them all.
-      request_ = engine_->create_request();
+      request_ = engine_->requests().take();
       for (Output& output : outputs_) output = Output{};
       set_input();
     }
@@ -303,7 +294,12 @@ class Session final : public BackendSession {
 
   ~Session() override {
     // A run in flight writes into our buffers. What it reports no longer interests anyone.
-    if (running_ && library_.in_own_process()) static_cast<void>(library_.api().ov_infer_request_wait(request_.get()));
+    if (running_ && library_.in_own_process()) {
+      static_cast<void>(library_.api().ov_infer_request_wait(request_.get()));
+      engine_->requests().ended(request_.get());
+      reusable_ = false;
+    }
+    if (reusable_) engine_->requests().give_back(std::move(request_));
   }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -312,15 +308,18 @@ class Session final : public BackendSession {
 
   void start() override {
     library_.check_process();
-    library_.check(library_.api().ov_infer_request_start_async(request_.get()), "start the network");
+    engine_->requests().start(request_.get());
     running_ = true;
   }
 
   void wait() override {
     if (!running_) return;
     library_.check_process();
+    const ov_status_e status = library_.api().ov_infer_request_wait(request_.get());
     running_ = false;
-    library_.check(library_.api().ov_infer_request_wait(request_.get()), "run the network");
+    engine_->requests().ended(request_.get());
+    reusable_ = reusable_ && status == ov_status_e::OK;
+    library_.check(status, "run the network");
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       if (!outputs_[i].own) locate(i);
     }
@@ -406,6 +405,7 @@ class Session final : public BackendSession {
   std::vector<TensorView> views_;
   Handle<ov_infer_request_t> request_;  // last: gone before the memory that it uses
   bool running_ = false;
+  bool reusable_;  ///< the request, by another session: nothing failed in it, and its outputs are the engine's
 };
 
 std::unique_ptr<BackendSession> Engine::create_session(const Shape& shape) const {
