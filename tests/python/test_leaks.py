@@ -1,8 +1,8 @@
 """What a process has after many cycles: memory, objects, files, threads. A leak of one small image a cycle is seen.
 
-Each cycle runs in a process of its own. After a warm-up, memory and objects are read at intervals; a growth is the median
-of the slopes between all pairs of readings, so that neither a step of an allocator's arena nor a cache that a library
-fills once is taken for a leak.
+Each cycle runs in a process of its own. After a warm-up, memory and objects are read at intervals; a growth is the
+median of the slopes between all pairs of readings, so that neither a step of an allocator's arena nor a cache that a
+library fills once is taken for a leak.
 """
 
 from __future__ import annotations
