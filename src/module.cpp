@@ -16,6 +16,7 @@ py::dict build_config() {
   py::dict config;
   config["version"] = SWIFTDET_VERSION;
   config["compiler"] = __VERSION__;
+  config["commit"] = SWIFTDET_COMMIT;
   config["cplusplus"] = static_cast<long>(__cplusplus);
   config["isas"] = isas;
   config["active_isa"] = py::str(swiftdet::cpu::isa_name(swiftdet::cpu::active_isa()));
@@ -34,7 +35,8 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = SWIFTDET_VERSION;
   swiftdet::python::register_errors(m);
   m.def("build_config", &build_config,
-        "What this build is and what it runs on: version, compiler, instruction sets, asserts.\n\n"
+        "What this build is and what it runs on: version, commit (empty where it was not built from a clone), compiler,\n"
+        "instruction sets, asserts.\n\n"
         "Raises InvalidArgument when SWIFTDET_FORCE_ISA names a set that this machine lacks.");
   swiftdet::python::CallGate::install();
   swiftdet::python::register_preprocess(m);

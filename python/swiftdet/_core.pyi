@@ -197,7 +197,8 @@ class Detector:
         """
 def build_config() -> dict:
     """
-    What this build is and what it runs on: version, compiler, instruction sets, asserts.
+    What this build is and what it runs on: version, commit (empty where it was not built from a clone), compiler,
+    instruction sets, asserts.
 
     Raises InvalidArgument when SWIFTDET_FORCE_ISA names a set that this machine lacks.
     """

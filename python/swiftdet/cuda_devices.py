@@ -101,6 +101,23 @@ def driver() -> CudaDriver:
     )
 
 
+def describe(index: int) -> dict[str, Any]:
+    """The GPU "cuda:index" and its driver, of JSON's types.
+
+    Raises:
+        BackendUnavailable: no driver, or no such GPU.
+    """
+    found = driver()
+    device = found.device(index)
+    return {
+        "name": device.name,
+        "sm": device.sm,
+        "memory_bytes": device.memory_bytes,
+        "driver": found.release,
+        "driver_cuda": ".".join(str(part) for part in found.cuda_version),
+    }
+
+
 @contextlib.contextmanager
 def current(index: int) -> Iterator[None]:
     """Makes GPU `index` the one that libraries called from this thread work on, for the body.

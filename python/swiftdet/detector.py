@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -130,10 +130,12 @@ class Detector:
         )
         checks.whole("max_batch", max_batch)
         self._device = choice
+        self._precision = _resolved_precision(loaded, precision, on_gpu=gpu is not None)
         self._sessions = 0 if sessions is None else checks.whole("sessions", sessions)
         # What it is; the content may be large. An engine for a GPU is built for one size.
         dynamic_size = loaded.dynamic_size and gpu is None
         self._loaded = replace(loaded, model=b"", weights=b"", plan=None, dynamic_size=dynamic_size)
+        self._name = os.fspath(model)
         self._performance = performance
         self._names = MappingProxyType(dict(enumerate(loaded.spec.names)))
         self._ids = {name: i for i, name in self._names.items()}
@@ -209,17 +211,31 @@ class Detector:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What produced a result: package, engine, model file and its SHA-256, description. JSON-compatible."""
+        """What produced a result: model with its hashes, engine, device, pre-processing. JSON-compatible.
+
+        `model_sha256` is of the file that was read, `graph_sha256` of the graph that was compiled from it, None for an
+        engine plan, whose hash is `engine_sha256`.
+        """
+        loaded = self._loaded
         return {
             "swiftdet": _core.__version__,
             "engine": self._engine,
             "device": self.device,
             "device_reason": self._device.reason,
             "isa": _core.build_config()["active_isa"],
-            "model": str(self._loaded.path),
-            "model_sha256": self._loaded.sha256,
+            "model": self._name,
+            "file": str(loaded.path),
+            "variant": loaded.variant,
+            "model_sha256": loaded.sha256,
+            "graph_sha256": loaded.graph_sha256,
+            "engine_sha256": loaded.sha256 if loaded.graph_sha256 is None else None,
+            "synthetic": self.spec.synthetic,
             "family": self.spec.family,
+            "classes": len(self._names),
             "imgsz": list(self.spec.imgsz),
+            "preprocess": asdict(self.spec.preprocess),
+            "head": self.spec.head.layout,
+            "precision": self._precision,
             "performance": self._performance,
         }
 
@@ -551,6 +567,13 @@ def _choose(model: str | os.PathLike[str], device: str, engine: Any) -> Choice:
     ):
         return device_policy.choose("cpu", "openvino")
     return device_policy.choose(device, name)
+
+
+def _resolved_precision(loaded: LoadedModel, asked: str, *, on_gpu: bool) -> str:
+    """What "auto" means here; of a plan, what it was built in, "unknown" where nothing tells."""
+    if loaded.plan is not None:
+        return "unknown" if loaded.plan.manifest is None else loaded.plan.manifest.precision
+    return ("fp16" if on_gpu else "fp32") if asked == "auto" else asked
 
 
 def _cache_dir(given: str | os.PathLike[str] | None) -> Path | None:

@@ -31,6 +31,10 @@ class DatasetError(SwiftdetError, ValueError):
     """Annotations or images of a data set are missing, damaged, or contradict each other or the detector."""
 
 
+class DocumentError(SwiftdetError, ValueError):
+    """A result file is unreadable, of an unknown format, contradicts its schema, or changed after it was written."""
+
+
 class ModelError(SwiftdetError):
     """A model file is unreadable, not a supported detector, or contradicts its description."""
 

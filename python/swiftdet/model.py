@@ -50,6 +50,7 @@ class LoadedModel:
         weights: content of the `.bin` of an OpenVINO IR, else empty.
         path: as given; of the checkpoint where the network is built; the variant's name for made-up weights.
         sha256: hex digest of everything that was read, for provenance and cache keys.
+        graph_sha256: hex digest of what is compiled, `model` and then `weights`; None for an engine.
         input_shape: (N, 3, H, W) to compile for; N = 1 unless the file's batch is fixed.
         dynamic_batch: N is free.
         dynamic_size: H or W is free.
@@ -62,6 +63,7 @@ class LoadedModel:
     weights: bytes
     path: Path
     sha256: str
+    graph_sha256: str | None
     input_shape: Shape4
     dynamic_batch: bool
     dynamic_size: bool
@@ -155,6 +157,7 @@ def load(
         weights=file.weights,
         path=path,
         sha256=file.sha256,
+        graph_sha256=_digest(file.model, file.weights),
         input_shape=shape,
         dynamic_batch=file.image_input.shape[0] < 0,
         dynamic_size=_size_is_free(file),
@@ -175,17 +178,26 @@ def _build(
         _check_multiple(imgsz, spec.stride)
         spec = dataclasses.replace(spec, imgsz=imgsz)
     model = proto.SerializeToString()
+    graph_sha256 = _digest(model)
     return LoadedModel(
         spec=spec,
         model=model,
         weights=b"",
         path=weights.path or Path(variant.name),
-        sha256=weights.sha256 or hashlib.sha256(model).hexdigest(),
+        sha256=weights.sha256 or graph_sha256,
+        graph_sha256=graph_sha256,
         input_shape=(1, 3, *spec.imgsz),
         dynamic_batch=True,
         dynamic_size=True,
         variant=variant.name,
     )
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _load_plan(
@@ -219,6 +231,7 @@ def _load_plan(
         weights=b"",
         path=path,
         sha256=plan.sha256,
+        graph_sha256=None,
         input_shape=(shape[0], 3, *spec.imgsz),
         dynamic_batch=dynamic_batch,
         dynamic_size=False,

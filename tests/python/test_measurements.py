@@ -1,0 +1,146 @@
+"""Documents of measurements: sealed, written whole, read with suspicion."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import swiftdet
+from swiftdet import measurements
+from swiftdet.errors import DocumentError, InvalidArgument
+
+SUBJECT = {
+    "model": "demo-yolov7",
+    "variant": "demo-yolov7",
+    "family": "yolov7",
+    "model_sha256": "0" * 64,
+    "graph_sha256": "1" * 64,
+    "engine_sha256": None,
+    "synthetic": False,
+    "classes": 8,
+    "imgsz": (256, 256),
+    "preprocess": {"mode": "letterbox"},
+    "head": "anchor_maps",
+    "engine": "OpenVINO",
+    "device": "cpu",
+    "precision": "fp32",
+    "performance": "latency",
+    "isa": "avx2",
+}
+VERIFICATION = "verification"
+
+
+@pytest.fixture
+def document():
+    return measurements.seal(VERIFICATION, subject=SUBJECT, measured=MEASURED, provenance=measurements.collect(seed=3))
+
+
+MEASURED: dict = {}
+
+
+def test_a_document_comes_back_as_it_was_written(document, tmp_path):
+    path = tmp_path / "folder" / "result.json"
+    measurements.write(document, path)
+    assert measurements.read(path) == document
+    assert document["subject"]["imgsz"] == [256, 256]
+    assert [p.name for p in path.parent.iterdir()] == ["result.json"]  # no half-written file is left
+
+
+def test_what_a_detector_says_of_itself_is_a_subject():
+    with swiftdet.Detector("demo-yolov7") as detector:
+        sealed = measurements.seal(
+            VERIFICATION, subject=detector.provenance, measured=MEASURED, provenance=measurements.collect()
+        )
+    subject = sealed["subject"]
+    assert subject["precision"] == "fp32"
+    assert len(subject["graph_sha256"]) == 64
+    assert subject["graph_sha256"] != subject["model_sha256"]
+    assert sealed["provenance"]["host"]["memory_bytes"] > 1 << 28
+
+
+@given(st.data())
+def test_any_change_is_noticed(data):
+    document = measurements.seal(
+        VERIFICATION, subject=SUBJECT, measured=MEASURED, provenance={**measurements.collect(), "command": ["a", "b"]}
+    )
+    changed = copy.deepcopy(document)
+    path = data.draw(
+        st.sampled_from([("subject", "model"), ("subject", "engine"), ("provenance", "python"), ("created",)])
+    )
+    holder = changed
+    for key in path[:-1]:
+        holder = holder[key]
+    value = data.draw(st.text(max_size=20).filter(lambda text: text != holder[path[-1]]))
+    holder[path[-1]] = value
+    assert measurements.content_sha256(changed) != document["sha256"]
+
+
+def test_a_changed_file_is_refused_and_can_be_read_knowingly(document, tmp_path):
+    path = tmp_path / "result.json"
+    document["subject"]["model"] = "better"
+    path.write_text(json.dumps(document))
+    with pytest.raises(DocumentError, match="changed after it was written"):
+        measurements.read(path)
+    assert measurements.read(path, verify_digest=False)["subject"]["model"] == "better"
+
+
+def test_the_layout_of_a_file_is_no_change(document, tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(dict(reversed(document.items())), indent=7))
+    assert measurements.read(path) == document
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "expected a result in JSON"),
+        (b"\xff\xfe", "expected a result in JSON"),
+        (b"[" * 100_000, "expected a result in JSON"),
+        (b'{"format": NaN}', "NaN is no number"),
+        (b"[]", "expected a result of format"),
+        (b'{"format": "swiftdet.benchmark/99"}', "benchmark/99"),
+        (b'{"format": ["swiftdet.benchmark/1"]}', "expected a result of format"),
+        (b'{"format": "swiftdet.benchmark/1"}', "required property"),
+    ],
+)
+def test_what_is_no_result_is_refused(content, words, tmp_path):
+    path = tmp_path / "result.json"
+    path.write_bytes(content)
+    with pytest.raises(DocumentError, match=words) as caught:
+        measurements.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(DocumentError, match="cannot be read"):
+        measurements.read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("device", "gpu"), ("imgsz", [1]), ("synthetic", "no"), ("classes", 0), ("family", "other"), ("isa", None)],
+)
+def test_a_subject_of_other_types_is_refused(field, value):
+    with pytest.raises(DocumentError, match=field):
+        measurements.seal(
+            VERIFICATION,
+            subject={**SUBJECT, field: value},
+            measured=MEASURED,
+            provenance=measurements.collect(),
+        )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
+def test_values_that_json_lacks_are_refused(value):
+    with pytest.raises(InvalidArgument, match="JSON"):
+        measurements.seal(VERIFICATION, subject=SUBJECT, measured={"x": value}, provenance=measurements.collect())
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(InvalidArgument, match="kind"):
+        measurements.seal("opinion", subject=SUBJECT, measured={}, provenance=measurements.collect())
