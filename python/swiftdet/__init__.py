@@ -34,6 +34,7 @@ from swiftdet.evaluation import EvalReport, evaluate
 from swiftdet.results import Boxes, Detections
 from swiftdet.sources import DetectionStream
 from swiftdet.spec import Head, ModelSpec, Preprocess
+from swiftdet.verification import VerificationReport, verify
 
 __all__ = [
     "BackendError",
@@ -62,6 +63,7 @@ __all__ = [
     "Preprocess",
     "SwiftdetError",
     "UsedAfterFork",
+    "VerificationReport",
     "VideoError",
     "__version__",
     "build_config",
@@ -69,5 +71,6 @@ __all__ = [
     "demo",
     "evaluate",
     "ops",
+    "verify",
     "zoo",
 ]

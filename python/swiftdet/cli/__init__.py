@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | val | export | build | models | doctor | cache`."""
+"""The command line: `swiftdet predict | val | verify | export | build | models | doctor | cache`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from swiftdet.cli.export import export as _export
 from swiftdet.cli.models import models as _models
 from swiftdet.cli.predict import predict as _predict
 from swiftdet.cli.val import val as _val
+from swiftdet.cli.verify import verify as _verify
 
 __all__ = ["main"]
 
@@ -38,6 +39,7 @@ _app = typer.Typer(
 _VERBS: dict[str, Callable[..., None]] = {
     "predict": _predict,
     "val": _val,
+    "verify": _verify,
     "export": _export,
     "build": _build,
     "models": _models,
