@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 
 def overlap(a, b) -> float:
     """IoU of two boxes that are grown by half a pixel on each side."""
@@ -85,6 +83,6 @@ def compare(reference, test, offered, *, conf, score, box_px, scale) -> dict:
     }
 
 
-def percentile(values, share) -> float:
-    """The smallest of the values that so many of them do not exceed."""
-    return min(v for v in values if sum(w <= v for w in values) >= share * len(values) or math.isinf(v))
+def percentile(values, percent) -> float:
+    """The smallest of the values that so many per cent of them do not exceed."""
+    return min(v for v in values if 100 * sum(w <= v for w in values) >= percent * len(values))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plain_verification as plain
+from swiftdet import measurements
 from swiftdet.errors import InvalidArgument, InvalidType
 from swiftdet.verification.comparison import Tolerance, compare
 from swiftdet.verification.figures import Figures, gated, percentile
@@ -146,15 +150,15 @@ def test_equal_overlaps_are_taken_in_order(rows):
     assert pairs.tolist() == sorted(expected)
 
 
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
-def test_a_percentile_is_one_of_the_values(values, share):
-    assert percentile(np.array(values), share) == plain.percentile(values, share)
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.sampled_from([50, 90, 99, 100]))
+def test_a_percentile_is_one_of_the_values(values, percent):
+    assert percentile(np.array(values), percent) == plain.percentile(values, percent)
 
 
 def test_the_99th_of_a_hundred_leaves_one_out():
-    assert percentile(np.arange(1.0, 101.0), 0.99) == 99.0
-    assert percentile(np.arange(1.0, 100.0), 0.99) == 99.0
-    assert percentile(np.empty(0), 0.99) is None
+    assert percentile(np.arange(1.0, 101.0), 99) == 99.0
+    assert percentile(np.arange(1.0, 100.0), 99) == 99.0
+    assert percentile(np.empty(0), 99) is None
 
 
 # --- what is no failure ---------------------------------------------------------------------------------------------
@@ -409,3 +413,35 @@ def test_the_worst_images_come_first():
         worst.add(name, name, comparison)
     assert [image.name for image in worst.images()] == ["c", "b", "e"]
     assert worst.images()[0].row()["only_reference"] == 1
+
+
+# --- the document that defines all this -----------------------------------------------------------------------------
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/verify.md").read_text()
+
+
+def test_the_table_of_gates_is_that_of_the_code():
+    rows = re.findall(r"^\| `--((?:min|max)-[a-z0-9-]+)`[^|]*\|(.*)\|$", DOCUMENT, re.MULTILINE)
+    assert [name.replace("-", "_") for name, _ in rows] == list(TITLES)
+    for name, cells in rows:
+        limits = [None if cell.strip() == "off" else float(cell) for cell in cells.split("|")]
+        assert limits == [getattr(tolerance.gates, name.replace("-", "_")) for tolerance in TOLERANCES.values()]
+    for words, field in (("boxes count as the same", "same_box_px"), ("scores count as the same", "same_score")):
+        cells = re.search(rf"^\| {words}[^|]*\|(.*)\|$", DOCUMENT, re.MULTILINE)[1].split("|")
+        assert [float(cell) for cell in cells] == [getattr(t, field) for t in TOLERANCES.values()]
+
+
+def test_the_fields_of_the_document_are_those_of_the_schema():
+    schema = json.loads((Path(measurements.__file__).parent / "schemas/verification-1.json").read_text())
+    table = DOCUMENT.partition("## Verification\n")[2]
+    described = {
+        name for row in re.findall(r"^\|([^|]*)\|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert described == set(schema["required"]) == set(schema["properties"])
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"^<!-- test: verify -->\n```python\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)[1]
+    exec(compile(code, "docs/verify.md", "exec"), {})  # noqa: S102 - our own text
+    assert (tmp_path / "out/report.html").stat().st_size > 10_000

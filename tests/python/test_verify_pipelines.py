@@ -380,6 +380,21 @@ def test_raw_outputs_of_another_size_and_order(reference, exported):
         assert output.shape[2:] in {(16, 16), (8, 8), (4, 4)}
 
 
+def test_on_a_gpu_raw_outputs_stay_there(reference, monkeypatch):
+    """As far as that goes without a GPU: a detector that says it runs on one."""
+    with swiftdet.Detector(reference.provenance["model"]) as test:
+        monkeypatch.setattr(test, "_device", dataclasses.replace(test._device, kind="cuda", index=0))
+        with pytest.raises(BackendUnavailable, match="never leave its memory"):
+            test.raw_outputs(IMAGES[0])
+        report = swiftdet.verify(reference, test, IMAGES[:2])
+        both = swiftdet.verify(test, test, IMAGES[:2])
+    assert report.measured["raw_outputs"]["test"] is None
+    assert report.measured["raw_output_difference"] is None
+    assert any("NaN were not counted" in note for note in report.measured["notes"])
+    outcomes = [{gate.name: gate.outcome for gate in of.gates}["max_nonfinite"] for of in (report, both)]
+    assert outcomes == ["passed", "not measured"]
+
+
 def test_raw_outputs_take_the_options_of_a_call(reference):
     with pytest.raises(InvalidArgument, match="unknown option"):
         reference.raw_outputs(IMAGES[0], sigma=1)

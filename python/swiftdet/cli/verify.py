@@ -227,7 +227,7 @@ def _print(report: VerificationReport) -> None:
     for gate in report.gates:
         sign = ">=" if gate.name.startswith("min_") else "<="
         limit = "-" if gate.limit is None else f"{sign} {gate.limit:g}"
-        gates.add_row(gate.title, "-" if gate.measured is None else f"{gate.measured:.4g}", limit, gate.outcome)
+        gates.add_row(gate.title, gate.shown or "-", limit, gate.outcome)
     console.print(gates)
     for note in measured["notes"]:
         output.print_note(note)

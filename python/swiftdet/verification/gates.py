@@ -207,8 +207,15 @@ class GateOutcome:
         """What people call it."""
         return TITLES[self.name]
 
+    @property
+    def shown(self) -> str:
+        """What was measured, in words; empty where there was nothing to measure."""
+        if self.measured is None:
+            return ""
+        return str(self.measured) if isinstance(self.measured, int) else f"{self.measured:.4g}"
+
     def __str__(self) -> str:
-        measured = "not measured" if self.measured is None else f"{self.measured:.6g}"
+        measured = self.shown or "not measured"
         word = "at least" if self.name.startswith("min_") else "at most"
         wanted = "no limit" if self.limit is None else f"expected {word} {self.limit:g}"
         return f"{self.title}: {measured}, {wanted} ({self.name})"
