@@ -195,13 +195,13 @@ class _Bench:
             "harness_ms": outcome.harness_ms,
             "memory": memory,
             "interference": interference,
-            "samples": _samples(outcome) if keep_samples else None,
+            "samples": _samples(outcome, paced=loop.rate_hz is not None) if keep_samples else None,
         }
 
 
-def _samples(outcome: Outcome) -> dict[str, list[float]]:
+def _samples(outcome: Outcome, *, paced: bool) -> dict[str, list[float]]:
     """Every call's milliseconds, rounded to the nanosecond that the clock has."""
-    columns = {**outcome.stages, "late": outcome.late, "total": outcome.total}
+    columns = {**outcome.stages, **({"late": outcome.late} if paced else {}), "total": outcome.total}
     return {name: column.round(6).tolist() for name, column in columns.items()}
 
 
