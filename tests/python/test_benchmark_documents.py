@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,13 +37,14 @@ def model(tmp_path_factory):
 def document():
     """Of a real detector on its own pictures, with everything on."""
     return swiftdet.benchmark(
-        "demo-yolov7",
+        Path("demo-yolov7"),
         threads=[1, 2],
-        batch=[1, 3],
+        batch=[1, np.int64(3)],
         rate_hz=20,
         duration_s=0.4,
         warmup_s=0.05,
-        conf=0.3,
+        conf=np.float64(0.3),
+        imgsz=np.int64(256),
         samples=True,
         device="cpu",
     )
@@ -522,6 +524,7 @@ def test_made_up_weights_are_told(run):
         (("demo-yolov7", "--conf", "7"), "conf"),
         (("demo-yolov7", "demo-damo-yolo", "-o", "out.json"), "out.json is one file, and there are 2 models"),
         (("no-such-model.onnx",), "no-such-model.onnx"),
+        (("demo-yolov7", "-o", "/dev/null/out.json"), "/dev/null"),
         (("demo-yolov7", "--images", "no/folder"), "no/folder: no such file or folder"),
     ],
 )
@@ -532,6 +535,13 @@ def test_wrong_usage_is_one_line(args, words, run):
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert words in err
+
+
+def test_a_document_that_cannot_be_written_is_told_before_anything_is_measured(run, tmp_path):
+    (tmp_path / "out.json").mkdir()
+    code, out, err = run("benchmark", "no-such-model.onnx", "-o", tmp_path / "out.json")
+    assert (code, out) == (2, "")
+    assert "out.json cannot be written" in err
 
 
 def test_a_bar_is_drawn_on_a_terminal_alone():

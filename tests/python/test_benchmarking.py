@@ -49,7 +49,7 @@ class FakeDetector:
 def run(detector, loop, *, stages=None, items=None, per_call=None, on_progress=lambda _: None):
     stages = stages or Stages(decoded=False, on_gpu=False, timed=False)
     batches = workload.gather(items or [np.zeros((4, 4, 3), np.uint8)]).batches(loop.batch)
-    return loops.run(Caller(detector, stages, per_call or {}), stages.names, batches, loop, NoWatch(), on_progress)
+    return loops.run(Caller(detector, stages, per_call or {}), batches, loop, NoWatch(), on_progress)
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------
