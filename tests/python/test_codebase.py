@@ -236,6 +236,16 @@ MAY_IMPORT = {
     "dispatch.statistics": set(),
     "dispatch.target": {"detector", "device_images", "errors", "results"},
     "dispatch.run": {"dispatch.target", "results"},
+    # What is computed from predictions knows neither detectors nor threads.
+    "evaluation.protocols": {"errors", "spec"},
+    "evaluation.dataset": {"errors", "image_files"},
+    "evaluation.predictions": set(),
+    "evaluation.partial_file": {"errors", "evaluation.predictions"},
+    "evaluation.rectangular": {"errors", "evaluation.protocols", "images", "ops"},
+    "evaluation.coco": set(),
+    "evaluation.confusion": {"evaluation.predictions"},
+    "evaluation.examples": {"drawing", "evaluation.confusion", "images"},
+    "evaluation.plots": {"evaluation.coco", "evaluation.confusion", "whole_files"},
 }
 # Importing openvino has side effects (its library is only found and loaded); the rest executes what it reads, or
 # reaches for the network, or is a test's reference.
@@ -340,6 +350,10 @@ def test_importing_the_package_loads_nothing_slow(run_python):
         "supervision",
         "asyncio",
         "av",
+        "jsonschema",
+        "matplotlib",
+        "psutil",
+        "pycocotools",
     ]
     loaded = run_python(f"import sys, swiftdet; print([name for name in {slow!r} if name in sys.modules])")
     assert loaded.strip() == "[]"
