@@ -246,13 +246,22 @@ MAY_IMPORT = {
     "evaluation.confusion": {"evaluation.predictions"},
     "evaluation.examples": {"drawing", "evaluation.confusion", "images"},
     "evaluation.plots": {"evaluation.coco", "evaluation.confusion", "whole_files"},
+    # Loops and figures know no detector, so that they can be tested with one that sleeps where a test says.
+    "benchmarking.statistics": set(),
+    "benchmarking.stages": {"results"},
+    "benchmarking.calls": {"benchmarking.stages", "images"},
+    "benchmarking.loops": {"benchmarking.calls"},
+    "benchmarking.gpu_watch": {"cuda_devices", "errors"},
+    "benchmarking.interference": {"benchmarking.gpu_watch"},
+    "benchmarking.notes": {"benchmarking.statistics"},
+    "benchmarking.workload": {"demo", "errors", "image_files", "images", "sources"},
 }
 # Importing openvino has side effects (its library is only found and loaded); the rest executes what it reads, or
 # reaches for the network, or is a test's reference.
 NEVER_IMPORTED = {
     "cv2", "http", "marshal", "openvino", "pickle", "requests", "shelve", "socket", "torch", "ultralytics", "urllib"
 }  # fmt: skip
-OPTIONAL = {"av", "onnxruntime", "prometheus_client", "supervision", "tensorrt", "cuda"}
+OPTIONAL = {"av", "onnxruntime", "prometheus_client", "pynvml", "supervision", "tensorrt", "cuda"}
 
 
 def module_name(path: Path) -> str:
@@ -296,6 +305,8 @@ def test_python_imports_follow_the_arrows(path):
         assert used <= MAY_IMPORT[name]
     if not name.startswith("cli") and name != "__main__":
         assert not any(n == "cli" or n.startswith("cli.") for n in used), "the CLI is the outermost layer"
+        if not name.startswith("benchmarking") and name != "__init__":
+            assert not any(n.startswith("benchmarking") for n in used), "only the CLI uses what it measures"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
