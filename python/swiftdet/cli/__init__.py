@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | val | benchmark | export | build | models | doctor | cache`."""
+"""The command line: `swiftdet predict | val | verify | benchmark | export | build | models | doctor | cache`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from swiftdet.cli.export import export as _export
 from swiftdet.cli.models import models as _models
 from swiftdet.cli.predict import predict as _predict
 from swiftdet.cli.val import val as _val
+from swiftdet.cli.verify import verify as _verify
 
 __all__ = ["main"]
 
@@ -40,6 +41,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "predict": _predict,
     "val": _val,
     "benchmark": _benchmark,
+    "verify": _verify,
     "export": _export,
     "build": _build,
     "models": _models,
