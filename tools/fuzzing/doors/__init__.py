@@ -8,6 +8,7 @@ from fuzzing.doors.checkpoints import CheckpointDoor
 from fuzzing.doors.command_line import CommandLineDoor
 from fuzzing.doors.documents import AnnotationsDoor, DescriptionDoor, ManifestDoor
 from fuzzing.doors.images import ImageDoor
+from fuzzing.doors.measurements import MeasurementsDoor
 from fuzzing.doors.models import IrDoor, IrRunDoor, OnnxDoor, OnnxRunDoor, OnnxRuntimeDoor, PlanDoor
 
 DOORS: dict[str, type[Door]] = {
@@ -22,6 +23,7 @@ DOORS: dict[str, type[Door]] = {
     "checkpoints": CheckpointDoor,
     "descriptions": DescriptionDoor,
     "annotations": AnnotationsDoor,
+    "measurements": MeasurementsDoor,
     "command-line": CommandLineDoor,
     "ops": OpsDoor,
     "calls": CallDoor,
