@@ -10,9 +10,11 @@ from fuzzing.doors.documents import AnnotationsDoor, DescriptionDoor, ManifestDo
 from fuzzing.doors.images import ImageDoor
 from fuzzing.doors.measurements import MeasurementsDoor
 from fuzzing.doors.models import IrDoor, IrRunDoor, OnnxDoor, OnnxRunDoor, OnnxRuntimeDoor, PlanDoor
+from fuzzing.doors.videos import VideoDoor
 
 DOORS: dict[str, type[Door]] = {
     "images": ImageDoor,
+    "videos": VideoDoor,
     "onnx": OnnxDoor,
     "onnx-run": OnnxRunDoor,
     "onnxruntime": OnnxRuntimeDoor,
