@@ -13,6 +13,7 @@ from swiftdet.errors import DatasetError
 
 _SHOWN = 5
 _LARGEST = 1e15  # px, or square px
+_LARGEST_ID = 2**53  # what float64 holds exactly
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def _rows(document: dict[str, Any], key: str, fields: Mapping[str, type]) -> lis
         for field, kind in fields.items():
             if not isinstance(row.get(field), kind) or isinstance(row[field], bool):
                 raise _Fault(f"{key}[{number}].{field}: expected {kind.__name__}, got {row.get(field)!r:.60}")
+        if abs(row["id"]) > _LARGEST_ID:
+            raise _Fault(f"{key}[{number}].id: expected at most 2**53 in size, got {row['id']!r:.60}")
         if row["id"] in seen:
             raise _Fault(f"{key}[{number}]: the id {row['id']} occurs twice")
         seen.add(row["id"])
@@ -138,7 +141,10 @@ def _image(folder: Path, name: str) -> Path:
 
 
 def _objects(document: dict[str, Any], images: set[int], categories: set[int]) -> list[dict[str, Any]]:
-    """The annotations, with the area and the crowd flag that pycocotools needs."""
+    """The annotations, with the area and the crowd flag that pycocotools needs.
+
+    Their ids count from 1 anew: a match with an object of id 0 is none to pycocotools.
+    """
     fields = {"id": int, "image_id": int, "category_id": int, "bbox": list}
     objects = []
     for number, row in enumerate(_rows(document, "annotations", fields)):
@@ -150,7 +156,7 @@ def _objects(document: dict[str, Any], images: set[int], categories: set[int]) -
         area = row.get("area", box[2] * box[3])
         if not _is_finite(area):
             raise _Fault(f"annotations[{number}].area: expected a number of square px, got {area!r:.60}")
-        objects.append({**row, "area": area, "iscrowd": int(bool(row.get("iscrowd", 0)))})
+        objects.append({**row, "id": number + 1, "area": area, "iscrowd": int(bool(row.get("iscrowd", 0)))})
     return objects
 
 
