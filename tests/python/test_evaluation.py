@@ -152,6 +152,7 @@ def changed(document, path, value):
         (["annotations", 0, "bbox"], [1, 2, float("nan"), 4], r"annotations\[0\].bbox"),
         (["annotations", 0, "area"], "big", r"annotations\[0\].area"),
         (["annotations", 0, "category_id"], 99, "category 99 is unknown"),
+        (["annotations", 0, "id"], 10**400, r"annotations\[0\].id: expected at most 2\*\*53"),
         (["annotations", 0], "object", r"annotations\[0\]: expected an object"),
         (["categories", 1, "name"], "balloon", "two categories have one name"),
     ],
@@ -159,6 +160,14 @@ def changed(document, path, value):
 def test_bad_annotations_are_refused(evaluate, document, path, value, words):
     with pytest.raises(DatasetError, match=words):
         evaluate(changed(document, path, value))
+
+
+def test_an_object_with_the_id_0_counts_as_any_other(evaluate, document):
+    """pycocotools alone takes a match with it for none."""
+    renamed = copy.deepcopy(document)
+    for number, row in enumerate(renamed["annotations"]):
+        row["id"] = number
+    assert evaluate(renamed).scores == evaluate(document).scores
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])

@@ -28,7 +28,7 @@ _HEADER = struct.Struct("<qd")  # the case at hand, and when it began
 _LABEL = 64
 _MOST_LABELS = 250
 _OTHER = 251
-_FOUND = 252
+_FOUND = 253
 _STARTUP_S = 300.0
 _KEPT = 3  # cases of one kind of finding that are written
 
