@@ -9,6 +9,7 @@ Example:
 
 from swiftdet import checkpoints, demo, ops, zoo
 from swiftdet._core import __version__, build_config
+from swiftdet.benchmarking import benchmark
 from swiftdet.detector import Detector
 from swiftdet.dispatch import BatchDispatcher, DispatcherStats
 from swiftdet.errors import (
@@ -64,6 +65,7 @@ __all__ = [
     "UsedAfterFork",
     "VideoError",
     "__version__",
+    "benchmark",
     "build_config",
     "checkpoints",
     "demo",

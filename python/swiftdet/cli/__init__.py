@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | val | export | build | models | doctor | cache`."""
+"""The command line: `swiftdet predict | val | benchmark | export | build | models | doctor | cache`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from swiftdet.cli import output
 from swiftdet.cli.arguments import rewrite_key_values
 
 # Under other names: the functions must not hide the modules that they come from.
+from swiftdet.cli.benchmark import benchmark as _benchmark
 from swiftdet.cli.build import build as _build
 from swiftdet.cli.cache import cache as _cache
 from swiftdet.cli.doctor import doctor as _doctor
@@ -38,6 +39,7 @@ _app = typer.Typer(
 _VERBS: dict[str, Callable[..., None]] = {
     "predict": _predict,
     "val": _val,
+    "benchmark": _benchmark,
     "export": _export,
     "build": _build,
     "models": _models,
