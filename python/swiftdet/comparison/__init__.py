@@ -10,6 +10,5 @@ and checks the whole. `run` measures a list of models first.
 from __future__ import annotations
 
 from swiftdet.comparison.folder import CheckReport, check, write
-from swiftdet.comparison.run import Plan, plan, run
 
-__all__ = ["CheckReport", "Plan", "check", "plan", "run", "write"]
+__all__ = ["CheckReport", "check", "write"]

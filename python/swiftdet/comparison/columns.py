@@ -17,7 +17,11 @@ Facts: TypeAlias = tuple[tuple[str, str], ...]
 
 _HASH = "SHA-256"
 _BUILD = "build"
-_DETAILS = frozenset({_HASH, _BUILD})  # tell columns apart, but help nobody to read a column
+_DISTILLED = "distilled"
+_DETAILS = frozenset({_HASH, _BUILD, _DISTILLED})  # shown only where nothing else tells columns apart
+_BRIEF = frozenset(
+    {"data", "split", "images", "protocol", "hardware", "runtime", "precision", "batch", "threads", "NMS", "timed"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class AccuracyColumn:
         images: scored; None where published.
         protocol: its name.
         thresholds: confidence, IoU, boxes and labels of the protocol, written out; None where published.
-        weights: "as given", "demo"; published: "the authors'", "distilled", ...
+        weights: "the file's", "the demo's"; published: "the authors'", "distilled", ...
         distilled: trained by distillation; "unknown" of files.
         host: that measured; None where published.
     """
@@ -72,8 +76,8 @@ class AccuracyColumn:
             (_HASH, "" if self.data is None else f"SHA-256 {self.data}"),
             ("protocol", f"protocol {self.protocol}"),
             ("thresholds", self.thresholds or ""),
-            ("weights", f"weights: {self.weights}"),
-            ("distilled", distilled),
+            ("weights", f"{self.weights} weights"),
+            (_DISTILLED, distilled),
             ("host", "" if self.host is None else str(self.host)),
         )
 
@@ -148,13 +152,21 @@ Column: TypeAlias = AccuracyColumn | SpeedColumn
 def shared_and_own(columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
     """What all columns have in common, and what each has to itself, as lines of text. Different columns' heads differ.
 
-    Hashes and builds are shown where they tell columns apart, and not where they are the same.
+    Hashes and builds are shown where nothing else tells columns apart.
     """
     facts = [column.facts() for column in columns]
-    common = [i for i in range(len(facts[0])) if len({f[i] for f in facts}) == 1] if facts else []
-    shared = [facts[0][i][1] for i in common if facts[0][i][1] and facts[0][i][0] not in _DETAILS]
-    own = [[text for i, (_, text) in enumerate(f) if i not in common and text] for f in facts]
-    return shared, own
+    common = {i for i in range(len(facts[0])) if len({f[i] for f in facts}) == 1} if facts else set()
+    shared = [text for i, (name, text) in enumerate(facts[0]) if i in common and text and name not in _DETAILS]
+    own = [[(name, text) for i, (name, text) in enumerate(f) if i not in common and text] for f in facts]
+    plain = [[text for name, text in lines if name not in _DETAILS] for lines in own]
+    if len({tuple(lines) for lines in plain}) < len(set(columns)):
+        plain = [[text for _, text in lines] for lines in own]
+    return shared, plain
+
+
+def brief(column: Column) -> list[str]:
+    """The fields that a caption has room for; a table has the others."""
+    return [text for name, text in column.facts() if name in _BRIEF and text]
 
 
 def _said(value: object, name: str, prefix: str = "") -> str:

@@ -28,7 +28,8 @@ _VARIABLES = {
     _SURFACE: "var(--surface)",
     **{colour: f"var(--{family})" for family, colour in _COLOURS.items()},
 }
-_MARKS = ("o", "^", "s", "D", "v", "P")
+_MARKS = (("o", "●", "○"), ("^", "▲", "△"), ("s", "■", "□"), ("D", "◆", "◇"), ("v", "▼", "▽"))
+"""Of the series: as matplotlib names them, and as characters, filled and hollow."""
 _WIDTH = 5.9  # inches of 72 units; a page of 400 px shows it at about 0.85
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -48,8 +49,6 @@ _STYLE: dict[str, Any] = {
     "ytick.color": _MUTED,
     "xtick.labelcolor": _INK,
     "ytick.labelcolor": _INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
 }
 _PLACES = (
     (8, 0, "left", "center"),
@@ -66,25 +65,49 @@ _PLACES = (
 _WIDE = 6.0  # a ratio from which an axis of milliseconds is logarithmic
 
 
-def accuracy_plot(panel: Panel, name: str) -> str:
-    """AP against latency. `name` tells the plot's parts from those of the page's other plots."""
+def draw(panel: Panel, name: str) -> str:
+    """A panel as an element of HTML: AP against latency, or latencies alone where no point has an AP.
+
+    Args:
+        panel: with at least one point.
+        name: tells the plot's parts from those of the page's other plots.
+    """
+    has_ap = any(point.ap is not None for series in panel.series for point in series.points)
+    return _accuracy_plot(panel, name) if has_ap else _latency_plot(panel, name)
+
+
+def _accuracy_plot(panel: Panel, name: str) -> str:
     with _figure(name, 4.1) as (figure, axes):
         points = [point for series in panel.series for point in series.points]
-        for mark, series in zip(_cycled(len(panel.series)), panel.series, strict=True):
+        _join(axes, points)
+        for i, series in enumerate(panel.series):
             for point in series.points:
-                _draw(axes, point, point.ap or 0.0, mark)
+                _draw(axes, point, point.ap or 0.0, _MARKS[i % len(_MARKS)][0])
         _scale_ms(axes, points)
         aps = [point.ap or 0.0 for point in points]
         margin = max(2.0, 0.18 * (max(aps) - min(aps)))
         axes.set_ylim(min(aps) - margin, max(aps) + margin)
         axes.set_ylabel("AP, % (IoU 0.50 to 0.95)")
         axes.grid(visible=True)
-        _legend(axes, panel)
         _place_labels(figure, axes, points)
         return _svg(figure, name, f"AP against latency: {panel.title}")
 
 
-def latency_plot(panel: Panel, name: str) -> str:
+def key(panel: Panel) -> list[dict[str, str]]:
+    """What marks and colours of a panel mean, where it has several: the mark, its text, and the style of the mark."""
+    entries = []
+    if len(panel.series) > 1:
+        for i, series in enumerate(panel.series):
+            _, filled, hollow = _MARKS[i % len(_MARKS)]
+            mark = hollow if series.points[0].hollow else filled
+            entries.append({"mark": mark, "text": series.label, "style": "mark"})
+    families = list(dict.fromkeys(point.family for series in panel.series for point in series.points))
+    if len(families) > 1:
+        entries += [{"mark": "", "text": FAMILIES[family], "style": family} for family in families]
+    return entries
+
+
+def _latency_plot(panel: Panel, name: str) -> str:
     """Latencies below one another, fastest first."""
     points = panel.series[0].points
     with _figure(name, 0.75 + 0.29 * len(points)) as (figure, axes):
@@ -119,6 +142,13 @@ def _draw(axes: Axes, point: Point, height: float, mark: str) -> None:
     axes.plot(point.ms, height, mark, color=colour, markerfacecolor=face, markersize=6.5, markeredgewidth=1.5)
 
 
+def _join(axes: Axes, points: Sequence[Point]) -> None:
+    """A line between points of one detector that differ in AP alone."""
+    for key in dict.fromkeys((point.label, point.ms) for point in points):
+        aps = [point.ap or 0.0 for point in points if (point.label, point.ms) == key]
+        axes.plot([key[1], key[1]], [min(aps), max(aps)], color=_MUTED, linewidth=0.8)
+
+
 def _scale_ms(axes: Axes, points: Sequence[Point]) -> None:
     """A linear axis from 0, or a logarithmic one where the times are far apart."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415 - as in _figure
@@ -136,24 +166,6 @@ def _scale_ms(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_xlabel("latency, ms (logarithmic)")
 
 
-def _legend(axes: Axes, panel: Panel) -> None:
-    """Which mark is which series, and which colour which family, where there is more than one."""
-    from matplotlib.lines import Line2D  # noqa: PLC0415 - as in _figure
-
-    handles = []
-    if len(panel.series) > 1:
-        for mark, series in zip(_cycled(len(panel.series)), panel.series, strict=True):
-            hollow = series.points[0].hollow
-            face = _SURFACE if hollow else _INK
-            style: dict[str, Any] = {"color": _INK, "markerfacecolor": face, "markersize": 6, "linestyle": "none"}
-            handles.append(Line2D([], [], marker=mark, label=series.label, **style))
-    families = list(dict.fromkeys(point.family for series in panel.series for point in series.points))
-    if len(families) > 1:
-        handles += [Line2D([], [], color=_COLOURS[one], linewidth=3, label=FAMILIES[one]) for one in families]
-    if handles:
-        axes.figure.legend(handles=handles, loc="outside upper left", ncols=2, borderaxespad=0.2, handletextpad=0.5)
-
-
 def _place_labels(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
     """Names beside their points, at the first place where they cover nothing."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - as in _figure
@@ -166,6 +178,9 @@ def _place_labels(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
     marks = [axes.transData.transform((point.ms, point.ap or 0.0)) for point in points]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in marks]
     for point in points:
+        ends = axes.transData.transform([(point.low, point.ap or 0.0), (point.high, point.ap or 0.0)])
+        taken.append(Bbox.from_extents(ends[0][0], ends[0][1] - 2, ends[1][0], ends[1][1] + 2))
+    for point in {(point.label, point.ms): point for point in points}.values():  # a name for joined points
         label = axes.annotate(point.label, (point.ms, point.ap or 0.0), xytext=(0, 0), textcoords="offset points")
         label.set_fontsize(9.5)
         for x, y, horizontal, vertical in _PLACES:
@@ -176,14 +191,10 @@ def _place_labels(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
         taken.append(label.get_window_extent(renderer))
 
 
-def _cycled(count: int) -> list[str]:
-    return [_MARKS[i % len(_MARKS)] for i in range(count)]
-
-
 def _svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an element of an HTML page, with its colours as variables."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Title": None})
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL)
     svg = svg[svg.index("<svg") :]
     root, body = re.match(r"(<svg[^>]*>)(.*)", svg, flags=re.DOTALL).groups()  # type: ignore[union-attr]

@@ -26,11 +26,6 @@ OTHER_RESIZE = Caveat(
     text="The protocol resizes images otherwise than the pipeline that is timed, so this accuracy was not measured "
     "through that pipeline.",
 )
-PUBLISHED = Caveat(
-    key="published",
-    text="Published by others, not measured here. Accuracy and latency of such a row were not measured through one "
-    "pipeline.",
-)
 FEW_CALLS = Caveat(
     key="few-calls",
     text="Too few calls for this percentile, which needs 10 (p50), 100 (p90), 200 (p95) or 1000 (p99).",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import swiftdet
-from swiftdet.comparison import csv_file, panels, published_tables, stages, tables
+from swiftdet.comparison import csv_file, drawing, panels, published_tables, stages, tables
 from swiftdet.comparison.notes import Notes
 from swiftdet.comparison.rows import Row, Source, host_of, pair
 
@@ -51,11 +51,8 @@ def render(content: Content) -> dict[str, str]:
 
 
 def _context(content: Content, rows: Sequence[Row]) -> dict[str, Any]:
-    from swiftdet.comparison import drawing  # noqa: PLC0415 - loads matplotlib when it draws
-
     footnotes = Notes()
-    accuracy_panels = panels.accuracy_panels(rows, footnotes)
-    latency_panels = panels.latency_panels(rows)
+    drawn = [*panels.measured(rows), *panels.latencies(rows), *panels.published(footnotes)]
     accuracy = [tables.measured_accuracy(rows, footnotes), tables.published_accuracy(footnotes)]
     speed = [tables.measured_speed(rows, footnotes), tables.published_speed(footnotes)]
     return {
@@ -63,14 +60,9 @@ def _context(content: Content, rows: Sequence[Row]) -> dict[str, Any]:
         "lede": _lede(rows),
         "summary": _summary(rows, content.sources),
         "alerts": _alerts(rows, content.skipped),
-        "plots": [
-            {"panel": panel, "svg": drawing.accuracy_plot(panel, f"plot{i}")} for i, panel in enumerate(accuracy_panels)
-        ],
+        "plots": [_plot(panel, f"plot{i}") for i, panel in enumerate(drawn)],
         "whiskers": "Whiskers go from the fastest call to the 95th percentile (the 90th, or the slowest call, where "
         "there are too few calls). No interval of AP was measured, so none is drawn. Published points are hollow.",
-        "latency_plots": [
-            {"panel": panel, "svg": drawing.latency_plot(panel, f"times{i}")} for i, panel in enumerate(latency_panels)
-        ],
         "accuracy": [table for table in accuracy if table is not None],
         "speed": [table for table in speed if table is not None],
         "stages": stages.stage_bars(rows),
@@ -81,6 +73,10 @@ def _context(content: Content, rows: Sequence[Row]) -> dict[str, Any]:
         "commands": ["swiftdet compare --check .", "swiftdet compare results/*.json -o ."],
         "version": swiftdet.__version__,
     }
+
+
+def _plot(panel: panels.Panel, name: str) -> dict[str, Any]:
+    return {"panel": panel, "key": drawing.key(panel), "svg": drawing.draw(panel, name)}
 
 
 def _title(rows: Sequence[Row]) -> str:
@@ -155,13 +151,13 @@ def _document_facts(source: Source) -> dict[str, Any]:
         "title": source.kind.capitalize(),
         "file": f"results/{source.name}",
         "file_sha256": source.file_sha256,
-        "command": shlex.join(made_by["command"]),
+        "command": command(made_by),
         "facts": [
             ("file", f"results/{source.name}"),
             ("SHA-256 of the file", source.file_sha256),
             ("digest of its content", document["sha256"]),
             ("created", document["created"]),
-            ("command", shlex.join(made_by["command"])),
+            ("command", command(made_by)),
             *((name, _text(made_by[name])) for name in ("swiftdet", "commit", "python", "packages", "host")),
             *((name, _text(made_by[name])) for name in ("environment", "seed") if made_by.get(name)),
             *_measured_facts(source),
@@ -192,6 +188,12 @@ def _published_sources() -> list[str]:
     return [f"{title}: {source}" if title else source for source, title in titles.items()]
 
 
+def command(provenance: dict[str, Any]) -> str:
+    """The command line that measured, as one would type it."""
+    program, *arguments = provenance["command"] or ["?"]
+    return shlex.join(["swiftdet" if program.endswith("swiftdet/__main__.py") else program, *arguments])
+
+
 def _text(value: object) -> str:
     """A value as people read it: numbers short, an object as `name value`, separated by semicolons."""
     if isinstance(value, dict):
@@ -215,12 +217,19 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["md"] = _markdown
     environment.filters["ms"] = tables.significant
+    environment.filters["letter"] = _letter
     environment.filters["slug"] = lambda name: name.lower().replace(" ", "-")
     return environment
 
 
 def _template(name: str) -> str:
     return (importlib.resources.files("swiftdet.comparison") / "templates" / name).read_text("utf-8")
+
+
+def _letter(number: int) -> str:
+    """A, B, ... Z, AA, ...: names of columns that have too much to say for a table in Markdown."""
+    before, last = divmod(number - 1, 26)
+    return (_letter(before) if before else "") + chr(ord("A") + last)
 
 
 def _markdown(text: object) -> str:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
 from swiftdet import zoo
-from swiftdet.comparison import notes, published_tables
-from swiftdet.comparison.columns import AccuracyColumn, Column, SpeedColumn, shared_and_own
+from swiftdet.comparison import published_tables
+from swiftdet.comparison.columns import AccuracyColumn, Column, SpeedColumn, brief, shared_and_own
 from swiftdet.comparison.notes import Notes
 from swiftdet.comparison.published_tables import PublishedAccuracy, PublishedLatency
 from swiftdet.comparison.rows import Row
@@ -69,12 +67,7 @@ class Panel:
     published: bool
 
 
-def accuracy_panels(rows: Sequence[Row], footnotes: Notes) -> list[Panel]:
-    """Measured ones, then published ones."""
-    return [*_measured(rows), *_published(footnotes)]
-
-
-def latency_panels(rows: Sequence[Row]) -> list[Panel]:
+def latencies(rows: Sequence[Row]) -> list[Panel]:
     """The measured latencies, a panel for each way of timing one call at a time."""
     columns = _single_columns(rows)
     shared, own = shared_and_own(columns)
@@ -99,7 +92,8 @@ def _single_columns(rows: Sequence[Row]) -> list[SpeedColumn]:
     return list(dict.fromkeys(column for row in rows for column in row.speeds if column.is_single))
 
 
-def _measured(rows: Sequence[Row]) -> Iterator[Panel]:
+def measured(rows: Sequence[Row]) -> Iterator[Panel]:
+    """AP against latency of what went through one pipeline, a panel for each data set and way of timing."""
     paired = [row for row in rows if row.pairing == "paired"]
     detail = details(paired)
     accuracies = list(dict.fromkeys(column for row in paired for column in row.accuracies))
@@ -140,7 +134,8 @@ def _point(row: Row, column: SpeedColumn, fraction: float | None, detail: str) -
     )
 
 
-def _published(footnotes: Notes) -> Iterator[Panel]:
+def published(footnotes: Notes) -> Iterator[Panel]:
+    """AP against latency as others published it, a panel for each way of timing."""
     tables = published_tables.load()
     drawn = [figure for figure in tables.latencies if figure.plot]
     for column in dict.fromkeys(figure.column for figure in drawn):
@@ -150,7 +145,7 @@ def _published(footnotes: Notes) -> Iterator[Panel]:
         for latency, accuracy in pairs:
             series.setdefault(accuracy.column, []).append(_published_point(latency, accuracy.percent["AP"]))
         caveats = [caveat for latency, accuracy in pairs for caveat in (*latency.caveats, *accuracy.caveats)]
-        marks = footnotes.numbers(notes.PUBLISHED, *caveats)
+        marks = footnotes.numbers(*caveats)
         panel = _panel(figures[0].table, column, list(series.items()), marks, published=True)
         if panel is not None:
             yield panel
@@ -188,10 +183,9 @@ def _panel(
         return None
     columns: list[Column] = [column for column, _ in series]
     shared, own = shared_and_own(columns)
-    facts, _ = shared_and_own([speed])
     return Panel(
         title=title,
-        facts=[*facts, *shared],
+        facts=[*brief(speed), *(text for text in brief(columns[0]) if text in shared)],
         notes=marks,
         series=[
             Series(label=", ".join(lines), points=points) for lines, (_, points) in zip(own, series, strict=True)
@@ -199,10 +193,3 @@ def _panel(
         published=published,
     )
 
-
-def families(panels: Sequence[Panel]) -> list[str]:
-    """Of all points, each once."""
-    found: dict[str, Any] = {}
-    for panel in panels:
-        found.update(dict.fromkeys(point.family for series in panel.series for point in series.points))
-    return list(found)

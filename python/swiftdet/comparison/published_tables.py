@@ -16,6 +16,9 @@ from typing import Any
 from swiftdet import zoo
 from swiftdet.comparison.columns import AccuracyColumn, SpeedColumn
 
+_TABLES = ("damo-yolo-vs-yolov7", "damo-yolo-readme", "yolov7-readme", "damo-yolo-int8")
+"""The files, in the order in which their columns stand."""
+
 AUTHORS = "the authors'"
 DISTILLED = "distilled"
 
@@ -91,15 +94,16 @@ class PublishedTables:
 @functools.cache
 def load() -> PublishedTables:
     """All tables that come with the package."""
-    accuracies = list(_authors())
+    accuracies: list[PublishedAccuracy] = []
     latencies: list[PublishedLatency] = []
     sizes: dict[str, str] = {}
     folder = importlib.resources.files("swiftdet.comparison") / "published"
-    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        table = json.loads(file.read_text("utf-8"))
+    for name in _TABLES:
+        table = json.loads((folder / f"{name}.json").read_text("utf-8"))
         accuracies += [found for series in table["accuracy"] for found in _accuracies(table, series)]
         latencies += [found for series in table["latency"] for found in _latencies(table, series)]
         sizes.update(table["labels"])
+    accuracies += _authors()
     return PublishedTables(accuracies=tuple(accuracies), latencies=tuple(latencies), sizes=sizes)
 
 

@@ -189,7 +189,7 @@ def accuracy_column(document: Document) -> AccuracyColumn:
         images=dataset["images"],
         protocol=protocol["name"],
         thresholds=f"conf {protocol['conf']:g}, IoU {protocol['iou']:g}, {protocol['max_det']} boxes, {labels}",
-        weights="demo" if subject["variant"] in zoo.demo_names() else "as given",
+        weights="the demo's" if subject["variant"] in zoo.demo_names() else "the file's",
         distilled="unknown",
         host=host_of(document),
     )

@@ -55,17 +55,23 @@ class Table:
     Attributes:
         name: short, for links.
         title: what it shows.
+        hint: what to know of all of it; "" if nothing.
         shared: what holds for all of its columns.
         heads, lines: columns and rows.
     """
 
     name: str
     title: str
+    hint: str
     shared: list[str]
     heads: list[Head]
     lines: list[Line]
 
 
+_PUBLISHED_HINT = (
+    "Not measured here. Accuracy and latency of such a row do not come from one pipeline: each column says what is known "
+    "of how its figures came about."
+)
 _EMPTY = Cell("")
 _C = TypeVar("_C", bound=Column)
 
@@ -206,7 +212,7 @@ def _measured_table(
         filled = [(head, cells(row, column)) for head, column in zip(heads, columns, strict=True)]
         flat = [found.get(part, _EMPTY) for head, found in filled for part in head.parts]
         lines.append(_line(row.variant, row.title, row.subject["imgsz"], marks, flat, detail[id(row)]))
-    return Table(name, title, shared, heads, lines)
+    return Table(name, title, "", shared, heads, lines)
 
 
 def _published_table(
@@ -224,7 +230,6 @@ def _published_table(
         {figure.variant for figure in figures},
         key=lambda variant: ("nsmlx".index(sizes[variant]) if variant in sizes else 5, known.index(variant)),
     )
-    marks = footnotes.numbers(notes.PUBLISHED)
     lines = []
     for variant in variants:
         cells = []
@@ -232,8 +237,8 @@ def _published_table(
             here = [figure for figure in figures if figure.variant == variant and figure.column == column]
             cells.append(cell(here, footnotes) if here else _EMPTY)
         info = zoo.info(variant)
-        lines.append(_line(variant, info.title, info.imgsz, marks, cells, published=True))
-    return Table(name, title, shared, [Head(lines, [""]) for lines in own], lines)
+        lines.append(_line(variant, info.title, info.imgsz, (), cells, published=True))
+    return Table(name, title, _PUBLISHED_HINT, shared, [Head(lines, [""]) for lines in own], lines)
 
 
 def _ap_cell(figures: Sequence[PublishedAccuracy], footnotes: Notes) -> Cell:
