@@ -35,6 +35,7 @@ from swiftdet.evaluation import EvalReport, evaluate
 from swiftdet.results import Boxes, Detections
 from swiftdet.sources import DetectionStream
 from swiftdet.spec import Head, ModelSpec, Preprocess
+from swiftdet.verification import VerificationReport, verify
 
 __all__ = [
     "BackendError",
@@ -63,6 +64,7 @@ __all__ = [
     "Preprocess",
     "SwiftdetError",
     "UsedAfterFork",
+    "VerificationReport",
     "VideoError",
     "__version__",
     "benchmark",
@@ -71,5 +73,6 @@ __all__ = [
     "demo",
     "evaluate",
     "ops",
+    "verify",
     "zoo",
 ]

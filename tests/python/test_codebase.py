@@ -226,6 +226,13 @@ MAY_IMPORT = {
     "sources.videos": {"errors", "frames", "images", "sources.expansion", "sources.pyav"},
     "sources.pipeline": {"checks", "errors", "results", "sources.expansion", "sources.videos"},
     "video_writer": {"errors", "images", "sources.pyav"},
+    # What is compared is arrays, and what is compared with is numbers: both are tested without a detector.
+    "verification.matching": set(),
+    "verification.comparison": {"verification.matching"},
+    "verification.figures": {"verification.comparison", "verification.gates", "verification.matching"},
+    "verification.gates": {"checks", "errors"},
+    "verification.worst": {"verification.comparison"},
+    "verification.pictures": {"drawing", "verification.comparison", "verification.matching"},
     # A dispatcher's policy knows neither threads nor detectors, so that it can be tested without them.
     "dispatch.lanes": set(),
     "dispatch.idle_threads": set(),
@@ -338,6 +345,9 @@ def test_importing_the_package_loads_nothing_slow(run_python):
         "onnxruntime",
         "openvino",
         "supervision",
+        "jinja2",
+        "jsonschema",
+        "pycocotools",
         "asyncio",
         "av",
     ]

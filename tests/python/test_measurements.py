@@ -32,14 +32,38 @@ SUBJECT = {
     "isa": "avx2",
 }
 VERIFICATION = "verification"
+_SIDE = {"detections": 3, "paired": 3, "class_flips": 0, "nms_choices": 0, "alone": 0, "truncated": 0}
+_SPREAD = {"mean": 0.01, "p99": 0.02, "max": 0.02}
+_OPTIONS = {"iou": 0.7, "max_det": 300, "multi_label": False, "class_agnostic": False, "imgsz": [256, 256]}
+MEASURED = {
+    "reference": SUBJECT,
+    "images": {"count": 1, "sha256": "2" * 64},
+    "conf": 0.1,
+    "lowest_conf": 0.099,
+    "tolerance": {"name": "fp32", "same_box_px": 0.02, "same_score": 0.001},
+    "options": {"reference": _OPTIONS, "test": _OPTIONS},
+    "detections": {"reference": _SIDE, "test": _SIDE},
+    "pairs": 3,
+    "match_rate": 1.0,
+    "class_flip_rate": 0.0,
+    "nms_choice_rate": 0.0,
+    "box_error_px": _SPREAD,
+    "box_error_network_px": _SPREAD,
+    "box_shift_network_px": [0.0, 0.01, 0.0, 0.01],
+    "score_error": _SPREAD,
+    "raw_outputs": {"reference": {"values": 9, "nan": 0, "infinite": 0}, "test": None},
+    "raw_output_difference": {"output": 0.001},
+    "accuracy": None,
+    "worst": [],
+    "notes": [],
+    "passed": True,
+    "gates": [{"name": "min_match_rate", "limit": 1.0, "measured": 1.0, "outcome": "passed"}],
+}
 
 
 @pytest.fixture
 def document():
     return measurements.seal(VERIFICATION, subject=SUBJECT, measured=MEASURED, provenance=measurements.collect(seed=3))
-
-
-MEASURED: dict = {}
 
 
 def test_a_document_comes_back_as_it_was_written(document, tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | val | benchmark | export | build | models | doctor | cache`."""
+"""The command line: `swiftdet predict | val | benchmark | verify | compare | export | build | models | doctor | cache`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from swiftdet.cli.arguments import rewrite_key_values
 from swiftdet.cli.benchmark import benchmark as _benchmark
 from swiftdet.cli.build import build as _build
 from swiftdet.cli.cache import cache as _cache
+from swiftdet.cli.compare import compare as _compare
 from swiftdet.cli.doctor import doctor as _doctor
 from swiftdet.cli.export import export as _export
 from swiftdet.cli.models import models as _models
 from swiftdet.cli.predict import predict as _predict
 from swiftdet.cli.val import val as _val
+from swiftdet.cli.verify import verify as _verify
 
 __all__ = ["main"]
 
@@ -40,6 +42,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "predict": _predict,
     "val": _val,
     "benchmark": _benchmark,
+    "verify": _verify,
+    "compare": _compare,
     "export": _export,
     "build": _build,
     "models": _models,

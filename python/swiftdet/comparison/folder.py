@@ -210,7 +210,7 @@ def _check_models(lock: dict[str, Any], report: CheckReport) -> None:
             report.notes.append(f"{name}: the model is not there any more")
             continue
         try:
-            found = _model_sha256(Path(name))
+            found = model_sha256(Path(name))
         except ModelError as e:
             report.faults.append(str(e))
             continue
@@ -219,7 +219,7 @@ def _check_models(lock: dict[str, Any], report: CheckReport) -> None:
             report.faults.append(f"{name}: the model changed after it was measured")
 
 
-def _model_sha256(path: Path) -> str:
+def model_sha256(path: Path) -> str:
     """As `Detector.provenance` has it: of everything that is read of a model."""
     suffix = path.suffix.lower()
     if suffix == ".onnx":
