@@ -1,7 +1,7 @@
 """A headless Chromium at the end of a pipe: opens a page, tells what it asked for and complained of, takes pictures.
 
-Debian's package `chromium` is all that is needed; the DevTools protocol is spoken over two file descriptors, so there is
-no port, no driver and no other package.
+Debian's package `chromium` is all that is needed; the DevTools protocol is spoken over two file descriptors, so there
+is no port, no driver and no other package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 _TIMEOUT_S = 60.0
@@ -153,7 +152,15 @@ def browser() -> Iterator[Page]:
     os.set_blocking(answer_read, False)
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$@" 3<&{command_read} 4>&{answer_write}', "sh", path, *_FLAGS, f"--user-data-dir={profile}"],
+            [
+                "/bin/sh",
+                "-c",
+                f'exec "$@" 3<&{command_read} 4>&{answer_write}',
+                "sh",
+                path,
+                *_FLAGS,
+                f"--user-data-dir={profile}",
+            ],
             pass_fds=(command_read, answer_write),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -107,9 +107,7 @@ def compare(
 def _check(folder: Path, *, as_json: bool) -> None:
     report = comparison.check(folder)
     if as_json:
-        output.print_json(
-            {"format": FORMAT, "files": report.files, "faults": report.faults, "notes": report.notes}
-        )
+        output.print_json({"format": FORMAT, "files": report.files, "faults": report.faults, "notes": report.notes})
     elif not report.faults:
         typer.echo(f"{output.one_line(folder)}: {report.files} files are as they were when the page was made")
     for note in report.notes:

@@ -46,7 +46,7 @@ class AccuracyColumn:
     """What an accuracy was measured on, by which protocol, of which kind of weights.
 
     Attributes:
-        dataset, split: "COCO" and "val2017" or "test-dev2017"; of other data what its document says, "unknown" included.
+        dataset, split: "COCO" and "val2017" or "test-dev2017"; of other data what its document says, or "unknown".
         data: short hashes of the annotations and images; None where published.
         images: scored; None where published.
         protocol: its name.

@@ -69,9 +69,9 @@ def _published() -> Iterator[dict[str, Any]]:
     for figure in tables.accuracies:
         for metric, percent in figure.percent.items():
             yield {**_origin(figure), "kind": "accuracy", "metric": metric, "value": percent, "unit": "%"}
-    for figure in tables.latencies:
-        times = {"metric": "total", "value": figure.ms, "unit": "ms", "published_as": figure.published}
-        yield {**_origin(figure), "kind": "latency", **times, "weights": " / ".join(figure.weights)}
+    for timed in tables.latencies:
+        time = {"metric": "total", "value": timed.ms, "unit": "ms", "published_as": timed.published}
+        yield {**_origin(timed), "kind": "latency", **time, "weights": " / ".join(timed.weights)}
 
 
 def _origin(figure: published_tables.PublishedAccuracy | published_tables.PublishedLatency) -> dict[str, Any]:

@@ -31,7 +31,7 @@ _VARIABLES = {
 _MARKS = (("o", "●", "○"), ("^", "▲", "△"), ("s", "■", "□"), ("D", "◆", "◇"), ("v", "▼", "▽"))
 """Of the series: as matplotlib names them, and as characters, filled and hollow."""
 _WIDTH = 5.9  # inches of 72 units; a page of 400 px shows it at about 0.85
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 10.5,
@@ -127,7 +127,7 @@ def _figure(name: str, height: float) -> Iterator[tuple[Figure, Axes]]:
     import matplotlib as mpl  # noqa: PLC0415 - slow to load
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the page's own fonts draw the text
         figure = Figure(figsize=(_WIDTH, height), dpi=72, layout="constrained")
         yield figure, figure.add_subplot()
@@ -171,7 +171,7 @@ def _place_labels(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - as in _figure
     from matplotlib.transforms import Bbox  # noqa: PLC0415
 
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()  # places the axes, so that what covers what can be computed
     renderer = canvas.get_renderer()
     inside = axes.get_window_extent(renderer)

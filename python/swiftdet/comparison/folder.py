@@ -135,7 +135,10 @@ def _renderer() -> dict[str, str]:
     digest = hashlib.sha256()
     here = Path(__file__).parent
     catalogue = here.parent / "zoo" / "catalog.py"
-    for path in (*sorted(p for p in here.rglob("*") if p.suffix in {".py", ".html", ".css", ".md", ".json"}), catalogue):
+    for path in (
+        *sorted(p for p in here.rglob("*") if p.suffix in {".py", ".html", ".css", ".md", ".json"}),
+        catalogue,
+    ):
         digest.update(path.read_bytes())
     return {
         "swiftdet": swiftdet.__version__,
@@ -154,7 +157,9 @@ def _read_lock(path: Path) -> tuple[dict[str, Any], list[str]]:
         data = path.read_bytes()
         lock = json.loads(data)
     except OSError as e:
-        raise DocumentError(f"{path}: cannot be read ({e.strerror or e}); is this a folder of `swiftdet compare`?") from e
+        raise DocumentError(
+            f"{path}: cannot be read ({e.strerror or e}); is this a folder of `swiftdet compare`?"
+        ) from e
     except (ValueError, RecursionError) as e:
         raise DocumentError(f"{path}: expected the lock of a comparison in JSON ({e!s:.120})") from e
     fault = best_match(Draft202012Validator(_schema()).iter_errors(lock))

@@ -25,7 +25,7 @@ from swiftdet.comparison.schedule import Cost, Schedule
 from swiftdet.errors import InvalidArgument, ModelError, SwiftdetError
 
 DEFAULT_BUDGET_S = 12 * 60.0
-"""For everything there is to measure without a list of models; the rest of a quarter of an hour is for slow machines."""
+"""For all that is measured without a list of models; the rest of a quarter of an hour is for slow machines."""
 
 EVALUATIONS = "evaluations"
 """Of a comparison's folder: predictions and plots of each model that was scored."""

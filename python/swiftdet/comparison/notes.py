@@ -34,8 +34,8 @@ FEW_CALLS = Caveat(
 
 SAME_SPLIT = Caveat(
     key="published-for-the-same",
-    text="Published by the model's authors for the same data, split and protocol. Whether the file that was measured is "
-    "theirs is not known.",
+    text="Published by the model's authors for the same data, split and protocol. Whether the file that was measured "
+    "is theirs is not known.",
 )
 
 

@@ -1,4 +1,4 @@
-"""A comparison as files: one page of HTML that needs nothing else, Markdown, and CSV. The same input gives the same bytes."""
+"""A comparison as files: one page of HTML that needs nothing else, Markdown, and CSV. Like input gives like bytes."""
 
 from __future__ import annotations
 
@@ -141,7 +141,11 @@ def _provenance(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _subject_facts(row: Row) -> dict[str, Any]:
-    return {"title": "Detector", "command": "", "facts": [(k, _text(v)) for k, v in row.subject.items() if v is not None]}
+    return {
+        "title": "Detector",
+        "command": "",
+        "facts": [(k, _text(v)) for k, v in row.subject.items() if v is not None],
+    }
 
 
 def _document_facts(source: Source) -> dict[str, Any]:
@@ -167,10 +171,16 @@ def _document_facts(source: Source) -> dict[str, Any]:
 
 def _measured_facts(source: Source) -> list[tuple[str, str]]:
     measured = source.document["measured"]
-    if source.kind == "evaluation":
-        kept = ("protocol", "dataset", "evaluator", "predictions", "truncated", "unknown_categories", "duration_s")
-    else:
-        kept = ("input", "options", "cold_start")
+    of_evaluations = (
+        "protocol",
+        "dataset",
+        "evaluator",
+        "predictions",
+        "truncated",
+        "unknown_categories",
+        "duration_s",
+    )
+    kept = of_evaluations if source.kind == "evaluation" else ("input", "options", "cold_start")
     facts = [(name, _text(measured[name])) for name in kept if measured.get(name) not in (None, [], {})]
     for run in measured.get("runs", []):
         kept_of_run = {
@@ -183,8 +193,10 @@ def _measured_facts(source: Source) -> list[tuple[str, str]]:
 def _published_sources() -> list[str]:
     found = published_tables.load()
     titles: dict[str, str] = {}
-    for figure in (*found.latencies, *found.accuracies):
-        titles.setdefault(figure.source, figure.table)
+    for source, table in [(f.source, f.table) for f in found.accuracies] + [
+        (f.source, f.table) for f in found.latencies
+    ]:
+        titles[source] = titles.get(source) or table
     return [f"{title}: {source}" if title else source for source, title in titles.items()]
 
 
@@ -211,7 +223,7 @@ def _environment() -> jinja2.Environment:
 
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
-        autoescape=lambda name: name is not None and name.endswith(".html"),
+        autoescape=jinja2.select_autoescape(("html",), default=False),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )

@@ -1,13 +1,14 @@
 """What the plots show: accuracy against latency, a panel for each set of images and each way of timing; and latencies.
 
-A panel has one axis of latency, whose points share a `SpeedColumn`, and one of AP on one data set; series differ in split,
-protocol or weights, and say so.
+A panel has one axis of latency, whose points share a `SpeedColumn`, and one of AP on one data set; series differ in
+split, protocol or weights, and say so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
 from swiftdet import zoo
 from swiftdet.comparison import published_tables
 from swiftdet.comparison.columns import AccuracyColumn, Column, SpeedColumn, brief, shared_and_own
@@ -187,9 +188,6 @@ def _panel(
         title=title,
         facts=[*brief(speed), *(text for text in brief(columns[0]) if text in shared)],
         notes=marks,
-        series=[
-            Series(label=", ".join(lines), points=points) for lines, (_, points) in zip(own, series, strict=True)
-        ],
+        series=[Series(label=", ".join(lines), points=points) for lines, (_, points) in zip(own, series, strict=True)],
         published=published,
     )
-

@@ -43,7 +43,7 @@ class Source:
 
     @property
     def kind(self) -> str:
-        """ "evaluation", "benchmark" or "verification"."""
+        """One of the kinds of `measurements.FORMATS`."""
         return kind_of(self.document)
 
     @property
@@ -124,7 +124,7 @@ def read_sources(paths: Iterable[Path]) -> list[Source]:
 
 
 def kind_of(document: Document) -> str:
-    """ "evaluation", "benchmark" or "verification"."""
+    """One of the kinds of `measurements.FORMATS`."""
     return next(kind for kind, name in measurements.FORMATS.items() if name == document["format"])
 
 
@@ -236,7 +236,7 @@ def host_of(document: Document) -> Host:
 
 
 def _release(engine: str) -> str:
-    """ "OpenVINO 2026.4.1" of an engine's long description; all of it where it has another form."""
+    """Such as "OpenVINO 2026.4.1" of an engine's long description; all of it where it has another form."""
     match = re.match(r"[A-Za-z]+ \d+(?:\.\d+)*(?=[-+ ,]|$)", engine)
     return engine if match is None else match.group()
 

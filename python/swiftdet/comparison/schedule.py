@@ -1,7 +1,7 @@
 """How long to time each of many models, so that all of it ends in time: estimates that get better on the way.
 
-What a model costs is its start, which grows with its parameters, and its calls, which grow with its arithmetic. Both are
-estimated from the models before it, so the cheap ones come first.
+What a model costs is its start, which grows with its parameters, and its calls, which grow with its arithmetic. Both
+are estimated from the models before it, so the cheap ones come first.
 """
 
 from __future__ import annotations

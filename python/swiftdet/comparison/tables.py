@@ -69,8 +69,8 @@ class Table:
 
 
 _PUBLISHED_HINT = (
-    "Not measured here. Accuracy and latency of such a row do not come from one pipeline: each column says what is known "
-    "of how its figures came about."
+    "Not measured here. Accuracy and latency of such a row do not come from one pipeline: each column says what is "
+    "known of how its figures came about."
 )
 _EMPTY = Cell("")
 _C = TypeVar("_C", bound=Column)
@@ -285,6 +285,7 @@ def _line(
 
 
 def percent(fraction: float | None) -> str:
+    """A fraction of one in percent; a dash for None."""
     return "–" if fraction is None else f"{100.0 * fraction:.1f}"  # noqa: RUF001 - typography
 
 
