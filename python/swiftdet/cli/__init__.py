@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | val | benchmark | verify | compare | export | build | models | doctor | ...`."""
+"""The command line: `swiftdet predict | val | benchmark | verify | compare | export | build | models | ...`."""
 
 from __future__ import annotations
 
