@@ -210,6 +210,11 @@ class Detector:
         return self.spec.imgsz
 
     @property
+    def dynamic_size(self) -> bool:
+        """Whether a call may choose another `imgsz` than the detector's own."""
+        return self._loaded.dynamic_size
+
+    @property
     def device(self) -> str:
         """Where the network runs: "cpu", or "cuda:N"."""
         return self._device.name

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from swiftdet import demo, zoo
+from swiftdet import demo, measurements, zoo
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +165,14 @@ def test_val_on_the_bundled_sample(folder, tmp_path):
     done = run(folder, "val", "--model", "demo-yolov7", "--json", "--save-dir", str(tmp_path))
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["scores"]["AP"] > 0.6
-    assert document["images"] == 100
-    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "predictions.json"}
+    measured = document["measured"]
+    assert measured["scores"]["AP"] > 0.6
+    assert measured["dataset"]["images"] == 100
+    assert measurements.read(tmp_path / "report.json") == document
+    assert len(json.loads((tmp_path / "predictions.json").read_bytes())) == measured["predictions"]["count"]
     done = run(folder, "val", "--model", "demo-yolov7")
     assert done.stdout.startswith(
-        f"demo-yolov7: AP {100 * document['scores']['AP']:.1f} on 100 images with 479 objects"
+        f"demo-yolov7: AP {100 * measured['scores']['AP']:.1f} on 100 images with 479 objects"
     )
 
 
@@ -180,7 +182,7 @@ def test_val_on_the_bundled_sample(folder, tmp_path):
         (["--model", "model.onnx"], 2, "expected a folder and its annotations; only the demos bring a sample"),
         (["--model", "demo-yolov7", "--images", "."], 2, "expected a folder and its annotations"),
         (["--model", "demo-yolov7", "--weights", "synthetic"], 1, "made up"),
-        (["--model", "demo-yolov7", "--protocol", "coco"], 2, "expected auto, yolov7-fixed"),
+        (["--model", "demo-yolov7", "--protocol", "coco"], 2, "expected auto, yolov7, yolov7-fixed"),
     ],
 )
 def test_val_refuses(folder, arguments, code, words):
