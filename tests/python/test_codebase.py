@@ -249,7 +249,7 @@ MAY_IMPORT = {
 NEVER_IMPORTED = {
     "cv2", "http", "marshal", "openvino", "pickle", "requests", "shelve", "socket", "torch", "ultralytics", "urllib"
 }  # fmt: skip
-OPTIONAL = {"av", "onnxruntime", "prometheus_client", "supervision", "tensorrt", "cuda"}
+OPTIONAL = {"av", "onnxruntime", "prometheus_client", "pynvml", "supervision", "tensorrt", "cuda"}
 
 
 def module_name(path: Path) -> str:

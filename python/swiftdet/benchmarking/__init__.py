@@ -18,6 +18,8 @@ from swiftdet import checks, measurements
 from swiftdet.benchmarking import cold_start as starting
 from swiftdet.benchmarking import loops, plan, statistics, workload
 from swiftdet.benchmarking.calls import Caller
+from swiftdet.benchmarking.gpu_watch import GpuWatch
+from swiftdet.benchmarking.interference import Watch
 from swiftdet.benchmarking.loops import Loop, Outcome
 from swiftdet.benchmarking.stages import STAGES, Stages
 from swiftdet.errors import InvalidArgument
@@ -170,9 +172,7 @@ class _Bench:
 
     def run(self, loop: Loop, *, keep_samples: bool, on_progress: Callable[[float], None]) -> dict[str, Any]:
         """One of `measured.runs`."""
-        from swiftdet.benchmarking.interference import Watch  # noqa: PLC0415 - as above
-
-        watch = Watch()
+        watch = Watch(GpuWatch.of(int(self.detector.device.rpartition(":")[2])) if self._on_gpu else None)
         outcome = loops.run(self._caller, self._stages.names, self._work.batches(loop.batch), loop, watch, on_progress)
         memory, interference = watch.stop()
         return {
@@ -193,7 +193,7 @@ class _Bench:
             "total": statistics.describe(outcome.total),
             "throughput_images_per_s": len(outcome.total) * loop.batch / outcome.duration_s,
             "harness_ms": outcome.harness_ms,
-            "memory": {**memory, "gpu_bytes": None},
+            "memory": memory,
             "interference": interference,
             "samples": _samples(outcome) if keep_samples else None,
         }

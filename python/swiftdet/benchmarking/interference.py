@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swiftdet.benchmarking.gpu_watch import GpuWatch
+
 STEAL_PERCENT = 0.5
 OTHER_LOAD_PERCENT = 5.0
 FREQUENCY_DROP = 0.1
 PRESSURE_PERCENT = 20.0
 """From where on a reader is warned. Shares are of all processors together, pressure of the time."""
 
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
 _PRESSURE = Path("/proc/pressure/cpu")
 _PROCESSORS = Path("/sys/devices/system/cpu")
@@ -41,7 +44,8 @@ class Watch:
     Reads a few files of the system, twice a second if `look` is called as often: 0.2 ms each time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: GpuWatch | None = None) -> None:
+        """An observer of this process, its machine, and a GPU."""
         import psutil  # noqa: PLC0415 - only who measures needs it
 
         self._psutil: Any = psutil
@@ -49,10 +53,13 @@ class Watch:
         self._megahertz: list[float] = []
         self._resident: list[int] = []
         self._begin: _Counters | None = None
+        self._gpu = gpu
 
     def start(self) -> None:
         """Begins."""
         self._megahertz, self._resident = [], []
+        if self._gpu is not None:
+            self._gpu.start()
         self.look()
         self._begin = self._count()
 
@@ -61,14 +68,18 @@ class Watch:
         with contextlib.suppress(OSError, NotImplementedError):
             self._megahertz += [one.current for one in self._psutil.cpu_freq(percpu=True) or [] if one.current]
         self._resident.append(self._process.memory_info().rss)
+        if self._gpu is not None:
+            self._gpu.look()
 
     def stop(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What happened since `start`: (memory, interference), as a document's run has them."""
         end = self._count()
         self.look()
         begin = self._begin or end
-        memory = {"rss_bytes": self._resident[-1], "peak_rss_bytes": max(self._resident)}
-        return memory, judge(_difference(begin, end), self._megahertz)
+        gpu_bytes, gpu, gpu_warnings = self._gpu.stop() if self._gpu is not None else (None, None, [])
+        facts = judge(_difference(begin, end), self._megahertz)
+        memory = {"rss_bytes": self._resident[-1], "peak_rss_bytes": max(self._resident), "gpu_bytes": gpu_bytes}
+        return memory, {**facts, "gpu": gpu, "warnings": facts["warnings"] + gpu_warnings}
 
     def _count(self) -> _Counters:
         times = self._psutil.cpu_times()._asdict()
@@ -126,7 +137,6 @@ def judge(passed: _Counters, megahertz: list[float]) -> dict[str, Any]:
         "involuntary_switches": passed.involuntary,
         "throttled": _any(passed.limited, passed.overheated),
         "cpu_pressure_percent": pressure,
-        "gpu": None,
         "warnings": warnings,
     }
 
@@ -156,7 +166,7 @@ def _pressure_s() -> float | None:
 
 def _times_limited() -> int | None:
     """How often a control group's limit stopped this process."""
-    for line in _text(Path("/proc/self/cgroup")).splitlines():
+    for line in _text(_OWN_CGROUPS).splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0" or "cpu" in controllers.split(","):
             for folder in (_CGROUPS / controllers / path.strip("/"), _CGROUPS / "cpu" / path.strip("/"), _CGROUPS):

@@ -14,8 +14,8 @@ from swiftdet.benchmarking import STAGES, notes
 from swiftdet.benchmarking.statistics import FEWEST
 from swiftdet.cli import output
 
-_COLUMNS = ("mean", "std", "min", *FEWEST, "max")
-_PIPE_WIDTH = 200
+_COLUMNS = ("mean", *FEWEST, "max")  # what fits in 80 columns; the document has more
+_PIPE_WIDTH = 500  # no line is wrapped
 _MEBIBYTE = 1 << 20
 
 
@@ -40,14 +40,22 @@ def _print_head(console: Console, document: dict[str, Any]) -> None:
     processors = f"{host['usable_processors']} of {host['logical_processors']} processors"
     virtual = ", virtual machine" if host["virtualised"] else ""
     _print(console, f"{subject['model']} {height}x{width} {subject['precision']}{made_up}", style="bold")
-    _print(console, f"{subject['device']}: {where}, {processors}{virtual}; {subject['engine']}", key="on")
-    _print(console, f"{_input(measured['input'])}; conf {measured['options']['conf']:g}", key="input")
-    start = measured["cold_start"]
+    rows = Table.grid(padding=(0, 2))
+    for key, value in (
+        ("on", f"{subject['device']}: {where}, {processors}{virtual}; {subject['engine']}"),
+        ("input", f"{_input(measured['input'])}; conf {measured['options']['conf']:g}"),
+        ("start", _start(measured["cold_start"])),
+    ):
+        rows.add_row(key, Text(output.one_line(value)))
+    console.print(rows)
+
+
+def _start(start: dict[str, Any]) -> str:
     parts = [f"construction {start['load_ms']:.0f} ms", f"first call {start['first_call_ms']:.1f} ms"]
-    if start["process"] == "new":
-        parts.insert(0, f"import {start['import_ms']:.0f} ms")
-        parts.append(f"then {start['rss_bytes'] / _MEBIBYTE:.0f} MiB resident")
-    _print(console, f"in {'a new' if start['process'] == 'new' else 'this'} process: {', '.join(parts)}", key="start")
+    if start["process"] == "this":
+        return f"in this process: {', '.join(parts)}"
+    resident = f"then {start['rss_bytes'] / _MEBIBYTE:.0f} MiB resident"
+    return f"in a new process: import {start['import_ms']:.0f} ms, {', '.join(parts)}, {resident}"
 
 
 def _input(given: dict[str, Any]) -> str:
@@ -64,12 +72,11 @@ def _print_run(console: Console, run: dict[str, Any]) -> None:
     pace = "closed loop" if run["loop"] == "closed" else f"paced loop, {run['rate_hz']:g} calls/s"
     threads = f"{run['threads']} thread{'s' if run['threads'] != 1 else ''}"
     console.print()
+    _print(console, f"{pace}, {threads}, batch {run['batch']}", style="bold")
     _print(
         console,
-        f"{pace}, {threads}, batch {run['batch']}: {run['throughput_images_per_s']:.1f} images/s, "
-        f"{run['calls']} calls in {run['duration_s']:.1f} s, {run['objects'] / run['images']:.1f} boxes an image, "
-        f"{run['memory']['rss_bytes'] / _MEBIBYTE:.0f} MiB",
-        style="bold",
+        f"{run['throughput_images_per_s']:.1f} images/s, {run['calls']} calls in {run['duration_s']:.1f} s, "
+        f"{run['objects'] / run['images']:.1f} boxes an image, {run['memory']['rss_bytes'] / _MEBIBYTE:.0f} MiB",
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("ms a call", no_wrap=True)
@@ -96,6 +103,5 @@ def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _print(console: Console, text: str, *, key: str = "", style: str = "") -> None:
-    """A line that is never cut, behind its key where it has one."""
-    console.print(Text(f"{key:<7}" if key else "").append(output.one_line(text), style=style), soft_wrap=True)
+def _print(console: Console, text: str, *, style: str = "") -> None:
+    console.print(Text(output.one_line(text), style=style))
