@@ -85,7 +85,7 @@ def compare(
                 budget_s=None if budget is None else budget * _MINUTE,
                 fresh=fresh,
             )
-            outcome = comparison.measure(output_folder, options, on_progress=output.print_progress)
+            outcome = _measured(output_folder, options)
             if not outcome.sources:
                 output.print_error("nothing could be measured")
                 raise typer.Exit(output.ExitCode.FAILED)
@@ -102,6 +102,16 @@ def compare(
             for line in outcome.failed:
                 output.print_error(line)
             raise typer.Exit(output.ExitCode.FAILED)
+
+
+def _measured(folder: Path, options: comparison.Options) -> comparison.Outcome:
+    try:
+        return comparison.measure(folder, options, on_progress=output.print_progress)
+    except KeyboardInterrupt:
+        output.print_note(
+            f"interrupted; what was measured is kept in {folder}, and the same command goes on from there"
+        )
+        raise
 
 
 def _check(folder: Path, *, as_json: bool) -> None:

@@ -154,8 +154,10 @@ def shared_and_own(columns: Sequence[Column]) -> tuple[list[str], list[list[str]
 
     Hashes and builds are shown where nothing else tells columns apart.
     """
+    if not columns:
+        return [], []
     facts = [column.facts() for column in columns]
-    common = {i for i in range(len(facts[0])) if len({f[i] for f in facts}) == 1} if facts else set()
+    common = {i for i in range(len(facts[0])) if len({f[i] for f in facts}) == 1}
     shared = [text for i, (name, text) in enumerate(facts[0]) if i in common and text and name not in _DETAILS]
     own = [[(name, text) for i, (name, text) in enumerate(f) if i not in common and text] for f in facts]
     plain = [[text for name, text in lines if name not in _DETAILS] for lines in own]

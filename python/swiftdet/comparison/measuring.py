@@ -30,6 +30,7 @@ DEFAULT_BUDGET_S = 12 * 60.0
 EVALUATIONS = "evaluations"
 """Of a comparison's folder: predictions and plots of each model that was scored."""
 
+_SHORTEST_S, _LONGEST_S = 0.01, 7 * 86400.0
 _GRACE_S = 45.0  # that a process may take longer than the budget has
 _VARYING = ("--duration", "--warmup", "--output", "--save-dir")  # what changes nothing that a document is about
 _LAST = 300
@@ -96,6 +97,9 @@ class _Run:
     def __init__(self, folder: Path, options: Options, on_progress: Callable[[str], None]) -> None:
         if (options.images is None) != (options.annotations is None):
             raise InvalidArgument("images and annotations: expected both or neither")
+        for name, seconds in (("duration", options.duration_s), ("budget", options.budget_s)):
+            if seconds is not None and not _SHORTEST_S <= seconds <= _LONGEST_S:
+                raise InvalidArgument(f"{name}: expected {_SHORTEST_S:g} to {_LONGEST_S:g} seconds, got {seconds:g}")
         self._results = folder / RESULTS
         self._evaluations = folder / EVALUATIONS
         self._options = options

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import swiftdet
-from swiftdet.comparison import csv_file, drawing, panels, published_tables, stages, tables
+from swiftdet.comparison import csv_file, drawing, panels, published_tables, stages, tables, verifications
 from swiftdet.comparison.notes import Notes
 from swiftdet.comparison.rows import Row, Source, host_of, pair
 
@@ -65,6 +65,8 @@ def _context(content: Content, rows: Sequence[Row]) -> dict[str, Any]:
         "there are too few calls). No interval of AP was measured, so none is drawn. Published points are hollow.",
         "accuracy": [table for table in accuracy if table is not None],
         "speed": [table for table in speed if table is not None],
+        "verifications": verifications.verifications(content.sources),
+        "verification_header": verifications.HEADER,
         "stages": stages.stage_bars(rows),
         "notes": footnotes.texts,
         "skipped": content.skipped,

@@ -14,7 +14,7 @@ from swiftdet.comparison import published_tables
 from swiftdet.comparison.columns import AccuracyColumn, Column, SpeedColumn, brief, shared_and_own
 from swiftdet.comparison.notes import Notes
 from swiftdet.comparison.published_tables import PublishedAccuracy, PublishedLatency
-from swiftdet.comparison.rows import Row
+from swiftdet.comparison.rows import Row, is_resized_as_timed
 from swiftdet.comparison.tables import details
 
 
@@ -94,10 +94,20 @@ def _single_columns(rows: Sequence[Row]) -> list[SpeedColumn]:
 
 
 def measured(rows: Sequence[Row]) -> Iterator[Panel]:
-    """AP against latency of what went through one pipeline, a panel for each data set and way of timing."""
+    """AP against latency of what went through one pipeline, a panel for each data set and way of timing.
+
+    An accuracy by a protocol that resizes otherwise than the timed pipeline is left to the tables.
+    """
     paired = [row for row in rows if row.pairing == "paired"]
     detail = details(paired)
-    accuracies = list(dict.fromkeys(column for row in paired for column in row.accuracies))
+    accuracies = list(
+        dict.fromkeys(
+            column
+            for row in paired
+            for column, scored in row.accuracies.items()
+            if is_resized_as_timed(scored.source.document)
+        )
+    )
     data = list(dict.fromkeys((c.dataset, c.split, c.data) for c in accuracies))
     for speed in _single_columns(paired):
         for on in data:

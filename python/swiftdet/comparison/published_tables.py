@@ -19,6 +19,7 @@ from swiftdet.comparison.columns import AccuracyColumn, SpeedColumn
 _TABLES = ("damo-yolo-vs-yolov7", "damo-yolo-readme", "yolov7-readme", "damo-yolo-int8")
 """The files, in the order in which their columns stand."""
 
+COCO = "COCO"
 AUTHORS = "the authors'"
 DISTILLED = "distilled"
 
@@ -113,7 +114,7 @@ def _authors() -> Iterator[PublishedAccuracy]:
         info = zoo.info(name)
         for figure in info.accuracy:
             column = AccuracyColumn(
-                dataset="COCO",
+                dataset=COCO,
                 split=figure.split,
                 data=None,
                 images=None,

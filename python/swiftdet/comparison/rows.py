@@ -7,6 +7,7 @@ through the pipeline that was timed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from swiftdet import measurements, zoo
+from swiftdet import demo, measurements, zoo
 from swiftdet.comparison import published_tables
 from swiftdet.comparison.columns import AccuracyColumn, Column, Host, SpeedColumn
 from swiftdet.errors import InvalidArgument
@@ -24,6 +25,7 @@ Document = measurements.Document
 Pairing = Literal["paired", "accuracy only", "latency only", "made-up weights"]
 
 SIZES = ("n", "s", "m", "l", "x")
+_IMAGES = {"val2017": 5000, "test-dev2017": 20288}  # of COCO
 _DIGITS = 8  # of a hash, where it is one of few
 
 
@@ -183,7 +185,7 @@ def accuracy_column(document: Document) -> AccuracyColumn:
     dataset, protocol = measured["dataset"], measured["protocol"]
     labels = "multi-label" if protocol["multi_label"] else "best label"
     return AccuracyColumn(
-        dataset=dataset["name"],
+        dataset=_dataset(dataset),
         split=dataset["split"] or "unknown",
         data=f"{dataset['annotations_sha256'][:_DIGITS]}/{dataset['images_sha256'][:_DIGITS]}",
         images=dataset["images"],
@@ -233,6 +235,25 @@ def host_of(document: Document) -> Host:
         gpu=gpu.get("name"),
         virtualised=host.get("virtualised"),
     )
+
+
+def is_resized_as_timed(document: Document) -> bool:
+    """Whether an evaluation's protocol resizes images as the pipeline does that a benchmark times."""
+    resize, own = document["measured"]["protocol"]["resize"], document["subject"]["preprocess"]
+    return {resize["shrink"], resize["enlarge"]} == {own["interpolation"]} and bool(resize["rule"] == own["mode"])
+
+
+def _dataset(dataset: Document) -> str:
+    """The name that published figures use for COCO, where the annotations call themselves that and have its size."""
+    if dataset["annotations_sha256"] == _demo_sha256():
+        return "demo scenes"
+    is_coco = dataset["name"].startswith("COCO 2017") and _IMAGES.get(dataset["split"]) == dataset["images"]
+    return published_tables.COCO if is_coco else str(dataset["name"])
+
+
+@functools.cache
+def _demo_sha256() -> str:
+    return hashlib.sha256(demo.dataset().annotations.read_bytes()).hexdigest()
 
 
 def _release(engine: str) -> str:

@@ -18,8 +18,12 @@ SLOW_CALL_S = 0.5
 _WARM_CALLS = 3
 _MARGIN = 1.25  # on estimates: the machine may be busy
 _START_S = 3.0  # of a process with any model
-_START_S_PER_MILLION = 0.12  # first guess; building and compiling
-_CALL_S_PER_GFLOP = 0.03  # first guess
+_SHORTEST_S = 3.0  # of calls for a model, if there is time
+
+# First guesses, as if a model of this size had been measured already: little networks take longer than their arithmetic
+# tells, and must not decide alone what is thought of large ones.
+_GUESSED_MILLIONS, _GUESSED_START_S = 20.0, 2.4
+_GUESSED_GFLOPS, _GUESSED_CALL_S = 20.0, 0.16
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Schedule:
         self.left_s = budget_s
         self._longest_s = longest_s
         self._costs = list(costs)
-        self._start_s_per_million = _START_S_PER_MILLION
-        self._call_s_per_gflop = _CALL_S_PER_GFLOP
+        self._millions, self._start_s = _GUESSED_MILLIONS, _GUESSED_START_S
+        self._gflops, self._call_s = _GUESSED_GFLOPS, _GUESSED_CALL_S
 
     def spend(self, seconds: float) -> None:
         """So much of the budget is gone."""
@@ -63,15 +67,17 @@ class Schedule:
     def learn(self, number: int, *, start_s: float, call_s: float) -> None:
         """What model `number` really took."""
         cost = self._costs[number]
-        if cost.parameters_m:
-            self._start_s_per_million = max(0.0, start_s - _START_S) / cost.parameters_m
-        if cost.gflops:
-            self._call_s_per_gflop = call_s / cost.gflops
+        if cost.parameters_m is not None:
+            self._millions += cost.parameters_m
+            self._start_s += max(0.0, start_s - _START_S)
+        if cost.gflops is not None:
+            self._gflops += cost.gflops
+            self._call_s += call_s
 
     def call_s(self, number: int) -> float | None:
         """Estimated for one call of model `number`."""
         gflops = self._costs[number].gflops
-        return None if gflops is None else gflops * self._call_s_per_gflop
+        return None if gflops is None else gflops * self._call_s / self._gflops
 
     def slot(self, number: int) -> Slot | None:
         """Of model `number`, when it is its turn; None: not even the fewest calls fit into what is left."""
@@ -85,12 +91,12 @@ class Schedule:
             return None
         others = [self._least_s(i) for i in range(number + 1, len(self._costs))]
         spare_s = max(0.0, self.left_s - least_s - sum(others)) / (len(others) + 1)
-        duration_s = max(min(self._longest_s, spare_s), fewest_s, 0.5)
+        duration_s = max(min(self._longest_s, max(spare_s, _SHORTEST_S)), fewest_s)
         return Slot(duration_s, warmup_s, least_s - fewest_s + duration_s)
 
     def _least_s(self, number: int) -> float:
         """Start, first call, warm-up and the fewest calls."""
         cost, call_s = self._costs[number], self.call_s(number) or 0.0
-        start_s = _START_S + (cost.parameters_m or 0.0) * self._start_s_per_million
+        start_s = _START_S + (cost.parameters_m or 0.0) * self._start_s / self._millions
         warm_s = call_s if call_s > SLOW_CALL_S else max(1.0, _WARM_CALLS * call_s) + call_s
         return (start_s + warm_s + FEWEST_CALLS * call_s) * _MARGIN

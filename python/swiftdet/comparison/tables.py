@@ -11,7 +11,7 @@ from swiftdet.comparison import notes, published_tables
 from swiftdet.comparison.columns import AccuracyColumn, Column, SpeedColumn, shared_and_own
 from swiftdet.comparison.notes import Notes
 from swiftdet.comparison.published_tables import Caveat, PublishedAccuracy, PublishedLatency
-from swiftdet.comparison.rows import Row
+from swiftdet.comparison.rows import Row, is_resized_as_timed
 
 _SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _PERCENTILES = ("p50", "p90", "p99")
@@ -89,7 +89,9 @@ def measured_accuracy(rows: Sequence[Row], footnotes: Notes) -> Table | None:
         if measured is None:
             return {}
         scores = measured.figures["scores"]
+        other = () if is_resized_as_timed(measured.source.document) else footnotes.numbers(notes.OTHER_RESIZE)
         found = {key: Cell(percent(scores[key])) for key in _SUMMARY}
+        found["AP"] = Cell(found["AP"].text, other)
         if published := _published_ap(row, column):
             found["published AP"] = Cell(f"{published.percent['AP']:.1f}", footnotes.numbers(notes.SAME_SPLIT))
         return found
