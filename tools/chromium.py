@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +36,15 @@ _FLAGS = (
 def executable() -> str | None:
     """Path of the browser, or None."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+# The browser reads commands at descriptor 3 and writes answers to 4.
+_EXEC = """
+import os, sys
+for own, wanted in zip(sys.argv[1:3], (3, 4)):
+    os.dup2(int(own), wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -136,6 +147,15 @@ class Page:
             self.complaints.append(f"{event['type']}: {event['args']}")
 
 
+def _pipes() -> list[int]:
+    """Two pipes, reading ends first, none of them at the descriptors that the browser wants."""
+    found = []
+    for end in (*os.pipe(), *os.pipe()):
+        found.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10))
+        os.close(end)
+    return found
+
+
 @contextlib.contextmanager
 def browser() -> Iterator[Page]:
     """A page in a browser of its own, which ends with the body.
@@ -146,21 +166,12 @@ def browser() -> Iterator[Page]:
     path = executable()
     if path is None:
         raise RuntimeError("no Chromium: apt-get install chromium")
-    # The browser reads commands at descriptor 3 and writes answers to 4.
-    command_read, command_write = os.pipe()
-    answer_read, answer_write = os.pipe()
+    command_read, command_write, answer_read, answer_write = _pipes()
     os.set_blocking(answer_read, False)
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
+        descriptors = [str(command_read), str(answer_write)]
         process = subprocess.Popen(
-            [
-                "/bin/sh",
-                "-c",
-                f'exec "$@" 3<&{command_read} 4>&{answer_write}',
-                "sh",
-                path,
-                *_FLAGS,
-                f"--user-data-dir={profile}",
-            ],
+            [sys.executable, "-c", _EXEC, *descriptors, path, *_FLAGS, f"--user-data-dir={profile}"],
             pass_fds=(command_read, answer_write),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -106,7 +106,7 @@ def test_each_document_can_be_repeated_by_its_command(measured):
 def test_what_is_there_is_not_measured_again_unless_asked_for(measured, monkeypatch):
     before = {path.name for path in (measured / "results").glob("*.json")}
     started = []
-    monkeypatch.setattr(measuring._Run, "_run", lambda self, *args: started.append(args))
+    monkeypatch.setattr(measuring._Run, "_run", lambda _, *args: started.append(args))
     options = comparison.Options(models=["demo-yolov7"], duration_s=0.2, device="cpu")
     told = []
     outcome = comparison.measure(measured, options, on_progress=told.append)
@@ -114,7 +114,7 @@ def test_what_is_there_is_not_measured_again_unless_asked_for(measured, monkeypa
     assert len(outcome.sources) == 2
     assert [line.split()[0] for line in told] == ["[1/1]", "[1/1]"]
     assert {path.name for path in (measured / "results").glob("*.json")} == before
-    monkeypatch.setattr(measuring._Run, "_run", lambda self, *args: started.append(args))
+    monkeypatch.setattr(measuring._Run, "_run", lambda _, *args: started.append(args))
     comparison.measure(measured, dataclasses.replace(options, fresh=True))
     assert [arguments[0] for _, arguments in started] == ["benchmark"]  # without its document nothing is scored
 

@@ -136,7 +136,7 @@ class SpeedColumn:
             ("NMS", nms),
             ("timed", _said(self.timed, "what was timed", "timed: ")),
             ("settings", self.settings),
-            ("images", self.images),
+            ("input", self.images),
             (_HASH, "" if self.data is None else f"SHA-256 {self.data}"),
         )
 

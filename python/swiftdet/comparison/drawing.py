@@ -34,7 +34,7 @@ _WIDTH = 5.9  # inches of 72 units; a page of 400 px shows it at about 0.85
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
-    "font.size": 10.5,
+    "font.size": 11.5,
     "text.parse_math": False,
     "text.color": _INK,
     "axes.edgecolor": _MUTED,
@@ -62,7 +62,7 @@ _PLACES = (
 )
 """Of a point's name, beside the point: offsets in points, and which of the name's edges stands there."""
 
-_WIDE = 6.0  # a ratio from which an axis of milliseconds is logarithmic
+_WIDE, _VERY_WIDE = 6.0, 60.0  # ratios from which an axis of milliseconds is logarithmic, and has fewer numbers
 
 
 def draw(panel: Panel, name: str) -> str:
@@ -160,7 +160,7 @@ def _scale_ms(axes: Axes, points: Sequence[Point]) -> None:
         return
     axes.set_xscale("log")
     axes.set_xlim(low / 1.25, high * 1.35)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < _VERY_WIDE else (1.0, 3.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("latency, ms (logarithmic)")
@@ -182,7 +182,7 @@ def _place_labels(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
         taken.append(Bbox.from_extents(ends[0][0], ends[0][1] - 2, ends[1][0], ends[1][1] + 2))
     for point in {(point.label, point.ms): point for point in points}.values():  # a name for joined points
         label = axes.annotate(point.label, (point.ms, point.ap or 0.0), xytext=(0, 0), textcoords="offset points")
-        label.set_fontsize(9.5)
+        label.set_fontsize(10.5)
         for x, y, horizontal, vertical in _PLACES:
             label.set(position=(x, y), ha=horizontal, va=vertical)
             box = label.get_window_extent(renderer)
@@ -195,7 +195,7 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an element of an HTML page, with its colours as variables."""
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text.getvalue(), flags=re.DOTALL)
     svg = svg[svg.index("<svg") :]
     root, body = re.match(r"(<svg[^>]*>)(.*)", svg, flags=re.DOTALL).groups()  # type: ignore[union-attr]
     box = re.search(r'viewBox="[^"]*"', root).group()  # type: ignore[union-attr]

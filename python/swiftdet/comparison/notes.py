@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from swiftdet.comparison.published_tables import Caveat
 
 SYNTHETIC = Caveat(
@@ -32,17 +30,15 @@ FEW_CALLS = Caveat(
 )
 
 
+DISTURBED = Caveat(
+    key="disturbed",
+    text="The machine was disturbed while this was measured, by what is listed below. Such a time may be too long.",
+)
 SAME_SPLIT = Caveat(
     key="published-for-the-same",
     text="Published by the model's authors for the same data, split and protocol. Whether the file that was measured "
     "is theirs is not known.",
 )
-
-
-def disturbance(warnings: Iterable[str]) -> Caveat:
-    """That something else used the machine while a figure was taken."""
-    text = "; ".join(warnings)
-    return Caveat(key=f"disturbed: {text}", text=f"Disturbed while it was measured: {text}.")
 
 
 class Notes:

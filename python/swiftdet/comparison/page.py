@@ -19,6 +19,11 @@ from swiftdet.comparison.rows import Row, Source, host_of, pair
 if TYPE_CHECKING:
     import jinja2
 
+_WHISKERS = (
+    "Whiskers go from the fastest call to the 95th percentile (the 90th, or the slowest call, where there are too few "
+    "calls). No interval of AP was measured, so none is drawn. Hollow points were published, or are of made-up weights."
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # no characters of a page, and commands to a terminal
 PAGE, MARKDOWN, CSV = "index.html", "compare.md", "compare.csv"
 
 
@@ -61,14 +66,14 @@ def _context(content: Content, rows: Sequence[Row]) -> dict[str, Any]:
         "summary": _summary(rows, content.sources),
         "alerts": _alerts(rows, content.skipped),
         "plots": [_plot(panel, f"plot{i}") for i, panel in enumerate(drawn)],
-        "whiskers": "Whiskers go from the fastest call to the 95th percentile (the 90th, or the slowest call, where "
-        "there are too few calls). No interval of AP was measured, so none is drawn. Published points are hollow.",
+        "whiskers": _WHISKERS,
         "accuracy": [table for table in accuracy if table is not None],
         "speed": [table for table in speed if table is not None],
         "verifications": verifications.verifications(content.sources),
         "verification_header": verifications.HEADER,
         "stages": stages.stage_bars(rows),
         "notes": footnotes.texts,
+        "disturbances": _disturbances(rows),
         "skipped": content.skipped,
         "provenance": _provenance(rows),
         "sources": _published_sources(),
@@ -110,18 +115,28 @@ def _summary(rows: Sequence[Row], sources: Sequence[Source]) -> list[tuple[str, 
 
 
 def _alerts(rows: Sequence[Row], skipped: Sequence[str]) -> list[str]:
-    disturbed = [
-        row.title for row in rows if any(run.figures["interference"]["warnings"] for run in row.speeds.values())
-    ]
+    disturbed = [title for title, _ in _disturbances(rows)]
     alerts = []
     if disturbed:
         alerts.append(
-            f"The machine was disturbed while times of {_listed(disturbed)} were taken; the notes say by what. "
-            "Such times may be too long."
+            f"The machine was disturbed while times of {_listed(disturbed)} were taken: such times may be too "
+            "long. The list below the notes says by what."
         )
     if skipped:
-        alerts.append(f"Not everything was measured: {' '.join(skipped)}")
+        alerts.append("Not everything could be measured: the list below the notes says what is missing, and why.")
     return alerts
+
+
+def _disturbances(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Each row whose times were disturbed, and by what."""
+    detail = tables.details(rows)
+    found = []
+    for row in rows:
+        warnings = [text for run in row.speeds.values() for text in run.figures["interference"]["warnings"]]
+        if warnings:
+            name = f"{row.title} ({detail[id(row)]})" if detail[id(row)] else row.title
+            found.append((name, "; ".join(dict.fromkeys(warnings))))
+    return found
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -227,6 +242,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FunctionLoader(_template),
         autoescape=jinja2.select_autoescape(("html",), default=False),
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value) if type(value) is str else value,
         keep_trailing_newline=True,
     )
     environment.filters["md"] = _markdown

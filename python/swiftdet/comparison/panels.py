@@ -17,6 +17,8 @@ from swiftdet.comparison.published_tables import PublishedAccuracy, PublishedLat
 from swiftdet.comparison.rows import Row, is_resized_as_timed
 from swiftdet.comparison.tables import details
 
+_LONGEST = 32  # characters of a name in a plot; tables have all of it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -134,8 +136,9 @@ def _point(row: Row, column: SpeedColumn, fraction: float | None, detail: str) -
     middle = total["mean"] if total["p50"] is None else total["p50"]
     high = next(total[key] for key in ("p95", "p90", "max") if total[key] is not None)
     few = f" (mean of {total['count']})" if total["p50"] is None else ""
+    name = " ".join(f"{row.title} {detail}".split())
     return Point(
-        label=f"{row.title}{f' {detail}' if detail else ''}{few}",
+        label=f"{name if len(name) <= _LONGEST else f'{name[: _LONGEST - 1]}…'}{few}",
         family=row.subject["family"],
         ap=None if fraction is None else 100.0 * fraction,
         ms=middle,

@@ -20,6 +20,7 @@ from swiftdet import demo, measurements, zoo
 from swiftdet.comparison import published_tables
 from swiftdet.comparison.columns import AccuracyColumn, Column, Host, SpeedColumn
 from swiftdet.errors import InvalidArgument
+from swiftdet.model_files.names import printable
 
 Document = measurements.Document
 Pairing = Literal["paired", "accuracy only", "latency only", "made-up weights"]
@@ -265,7 +266,7 @@ def _release(engine: str) -> str:
 def _title(subject: Document) -> str:
     variant = subject["variant"]
     if variant is None:
-        return Path(subject["model"]).name or str(subject["model"])
+        return printable(Path(subject["model"]).name or str(subject["model"]))
     return zoo.info(variant).title if variant in zoo.names() else str(variant)
 
 

@@ -12,6 +12,7 @@ from swiftdet.comparison.columns import AccuracyColumn, Column, SpeedColumn, sha
 from swiftdet.comparison.notes import Notes
 from swiftdet.comparison.published_tables import Caveat, PublishedAccuracy, PublishedLatency
 from swiftdet.comparison.rows import Row, is_resized_as_timed
+from swiftdet.model_files.names import printable
 
 _SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _PERCENTILES = ("p50", "p90", "p99")
@@ -116,16 +117,19 @@ def measured_speed(rows: Sequence[Row], footnotes: Notes) -> Table | None:
             for key in _PERCENTILES
         }
         warnings = run["interference"]["warnings"]
-        disturbed = footnotes.numbers(notes.disturbance(warnings)) if warnings else ()
+        disturbed = footnotes.numbers(notes.DISTURBED) if warnings else ()
         found["p50"] = Cell(found["p50"].text, tuple(sorted({*found["p50"].notes, *disturbed})))
+        found["mean"] = Cell(significant(total["mean"]))
         found["calls"] = Cell(str(total["count"]))
         found["images/s"] = Cell(significant(run["throughput_images_per_s"]))
         found["peak MiB"] = Cell(f"{run['memory']['peak_rss_bytes'] / 2**20:.0f}")
         return found
 
     def parts(column: SpeedColumn) -> list[str]:
-        has_p99 = any(column in row.speeds and row.speeds[column].figures["total"]["p99"] is not None for row in timed)
-        return ["p50", "p90", *(["p99"] if has_p99 else []), "calls", "images/s", "peak MiB"]
+        totals = [row.speeds[column].figures["total"] for row in timed if column in row.speeds]
+        mean = ["mean"] if any(total["p50"] is None for total in totals) else []
+        p99 = ["p99"] if any(total["p99"] is not None for total in totals) else []
+        return ["p50", *mean, "p90", *p99, "calls", "images/s", "peak MiB"]
 
     return _measured_table("speed", "Latency in milliseconds, measured", timed, columns, parts, cells, footnotes)
 
@@ -170,10 +174,7 @@ def details(rows: Sequence[Row]) -> dict[int, str]:
 def _row_facts(row: Row) -> list[str]:
     subject = row.subject
     return [
-        str(subject["model"]),
-        str(subject["engine"]),
-        str(subject["device"]),
-        str(subject["precision"]),
+        *(printable(str(subject[key])) for key in ("model", "engine", "device", "precision")),
         f"file {subject['model_sha256'][:8]}",
         f"graph {str(subject['graph_sha256'] or subject['engine_sha256'])[:8]}",
         f"measurement {row.repeat}",

@@ -9,9 +9,16 @@ from typing import Any
 from swiftdet.comparison.rows import Source
 
 HEADER = (
-    "test", "reference", "images", "match rate", "box error px, p99", "box error px, max", "score error, max", "AP change",
+    "test",
+    "reference",
+    "images",
+    "match rate",
+    "box error px, p99",
+    "box error px, max",
+    "score error, max",
+    "AP change",
     "verdict",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
