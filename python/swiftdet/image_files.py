@@ -162,13 +162,14 @@ def decode(content: bytes, name: str, max_pixels: int | None) -> tuple[ByteArray
 
 
 def upright_size(content: bytes, name: str) -> tuple[int, int]:
-    """(height, width) px of what `decode` gives, read from the file's head where that says it.
+    """(height, width) px of what `decode` gives; of JPEG and PNG read from the file's head alone.
 
     Raises:
         ImageError: not an image, too large, or damaged where it was looked at.
     """
-    if _opener(content[:_SIGNATURE_BYTES], name) is TiffImagePlugin.TiffImageFile:
-        height, width = decode(content, name, None)[0].shape[:2]  # releases of Pillow differ in when they turn these
+    opener = _opener(content[:_SIGNATURE_BYTES], name)
+    if opener not in (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile):
+        height, width = decode(content, name, None)[0].shape[:2]
         return height, width
     with _decoder_errors(name):
         image, orientation = _opened(content, name, None)

@@ -1,27 +1,21 @@
-"""Whole benchmarks: the document, its schema, the cold start, what else the machine did, and the command line."""
+"""Whole benchmarks: the document, its schema, the cold start, and a GPU as far as it can be played."""
 
 from __future__ import annotations
 
 import copy
-import itertools
-import json
-import os
-import pty
-import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import controlled_engine
 import swiftdet
+from fake_nvml import fake_nvml
 from swiftdet import benchmarking, cuda_devices, measurements
-from swiftdet.benchmarking import cold_start, interference
-from swiftdet.benchmarking.gpu_watch import GpuWatch
-from swiftdet.benchmarking.interference import Watch, _Counters, judge
-from swiftdet.cli import main
+from swiftdet.benchmarking import cold_start
 from swiftdet.errors import BackendError, BackendUnavailable, DocumentError, InvalidArgument, InvalidType, ModelError
 
 PICTURE = np.zeros((64, 96, 3), np.uint8)
@@ -36,13 +30,14 @@ def model(tmp_path_factory):
 def document():
     """Of a real detector on its own pictures, with everything on."""
     return swiftdet.benchmark(
-        "demo-yolov7",
+        Path("demo-yolov7"),
         threads=[1, 2],
-        batch=[1, 3],
+        batch=[1, np.int64(3)],
         rate_hz=20,
         duration_s=0.4,
         warmup_s=0.05,
-        conf=0.3,
+        conf=np.float64(0.3),
+        imgsz=np.int64(256),
         samples=True,
         device="cpu",
     )
@@ -91,7 +86,9 @@ def test_the_stages_of_every_run_add_up_to_its_total(document):
 
 
 def test_samples_are_those_that_the_figures_are_of(document):
-    run = document["measured"]["runs"][2]
+    runs = document["measured"]["runs"]
+    assert ["late" in run["samples"] for run in runs] == [run["loop"] == "paced" for run in runs]
+    run = runs[3]
     samples = {name: np.array(values) for name, values in run["samples"].items()}
     np.testing.assert_allclose(
         sum(values for name, values in samples.items() if name != "total"), samples["total"], atol=1e-4
@@ -134,7 +131,7 @@ def change(document, path, value):
         (("runs", 0, "memory", "rss_bytes"), -1),
         (("runs", 0, "interference", "warnings"), None),
         (("runs", 0, "interference", "mood"), "good"),
-        (("runs", 0, "samples", "total"), ["1"]),
+        (("runs", 0, "samples", "total"), 1.0),
         (("runs",), []),
         (("input", "kind"), "video"),
         (("input", "sha256"), "0"),
@@ -271,39 +268,6 @@ class GpuDetector:
         return 1, 2
 
 
-class NvmlError(Exception):
-    """As nvidia-ml-py's."""
-
-
-def fake_nvml(*, works=True):
-    """The module of a GPU that slows down: 1800 MHz, then 900 at a power cap."""
-    asked = []
-    megahertz = itertools.chain([1800], itertools.repeat(900))
-
-    def start():
-        if not works:
-            raise NvmlError("library not found")
-
-    def unsupported(_, __):
-        raise NvmlError("not supported")
-
-    return types.SimpleNamespace(
-        NVML_CLOCK_SM=1,
-        NVML_CLOCK_MEM=2,
-        NVML_TEMPERATURE_GPU=0,
-        NVMLError=NvmlError,
-        asked=asked,
-        nvmlInit=start,
-        nvmlDeviceGetHandleByPciBusId=asked.append,
-        nvmlDeviceGetClockInfo=lambda _, kind: next(megahertz) if kind == 1 else 5000,
-        nvmlDeviceGetCurrentClocksThrottleReasons=lambda _: 0x1 | 0x4,
-        nvmlDeviceGetMaxClockInfo=lambda _, __: 1980,
-        nvmlDeviceGetTemperature=unsupported,
-        nvmlDeviceGetEnforcedPowerLimit=lambda _: 70_000,
-        nvmlDeviceGetMemoryInfo=lambda _: types.SimpleNamespace(used=3 << 30),
-    )
-
-
 @pytest.mark.parametrize("timed", [True, False])
 def test_the_stages_of_a_gpu(timed, monkeypatch, document):
     nvml = fake_nvml()
@@ -339,221 +303,6 @@ def test_the_stages_of_a_gpu(timed, monkeypatch, document):
         "the GPU's clocks were held down (power cap)",
         "the GPU ran at 900 to 1800 MHz",
     ]
-
-
-def test_without_nvml_a_gpu_is_not_watched(monkeypatch):
-    monkeypatch.setattr(cuda_devices, "pci_bus_id", lambda _: "0000:00:00.0")
-    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(works=False))
-    assert GpuWatch.of(0) is None
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert GpuWatch.of(0) is None
-
-
-def test_nvml_has_what_is_asked_of_it():
-    pynvml = pytest.importorskip("pynvml")
-    asked = [name for name in vars(fake_nvml()) if name.startswith(("nvml", "NVML"))]
-    assert len(asked) == 12  # with NVMLError
-    assert [name for name in asked if not hasattr(pynvml, name)] == []
-
-
-# --- what else the machine did --------------------------------------------------------------------------------------
-
-QUIET = _Counters(
-    wall_s=10.0,
-    machine_s=20.0,
-    busy_s=10.0,
-    steal_s=0.0,
-    own_s=10.0,
-    involuntary=3,
-    pressure_s=0.1,
-    limited=0,
-    overheated=None,
-)
-
-
-def passed(**changes):
-    return _Counters(**{**vars(QUIET), **changes})
-
-
-def test_a_quiet_machine_gets_no_warning():
-    facts = judge(QUIET, [2600.0, 2590.0])
-    assert facts == {
-        "steal_percent": 0.0,
-        "other_load_percent": 0.0,
-        "frequency_mhz": {"min": 2590.0, "max": 2600.0},
-        "involuntary_switches": 3,
-        "throttled": False,
-        "cpu_pressure_percent": 1.0,
-        "warnings": [],
-    }
-
-
-@pytest.mark.parametrize(
-    ("changes", "megahertz", "words"),
-    [
-        ({"steal_s": 1.0}, [], "hypervisor gave 5.0 %"),
-        ({"busy_s": 14.0}, [], "other programs took 20 %"),
-        ({}, [3000.0, 2000.0], "ran at 2000 to 3000 MHz"),
-        ({"limited": 7}, [], "CPU limit stopped this process 7 times"),
-        ({"overheated": 2}, [], "slowed down 2 times"),
-        ({"pressure_s": 5.0}, [], "in 50 % of the time"),
-    ],
-)
-def test_interference_is_put_into_words(changes, megahertz, words):
-    facts = judge(passed(**changes), megahertz)
-    (warning,) = facts["warnings"]
-    assert words in warning
-    assert facts["throttled"] is any(word in words for word in ("limit", "slowed"))
-
-
-def test_what_a_system_does_not_tell_is_unknown():
-    facts = judge(passed(involuntary=None, pressure_s=None, limited=None), [])
-    assert [facts[name] for name in ("frequency_mhz", "involuntary_switches", "throttled")] == [None] * 3
-    assert facts["cpu_pressure_percent"] is None
-
-
-def test_another_program_is_noticed():
-    watch = Watch()
-    busy = [sys.executable, "-c", "while True: pass"]
-    with subprocess.Popen(busy) as program:
-        try:
-            time.sleep(0.1)
-            watch.start()
-            time.sleep(0.7)
-            memory, facts = watch.stop()
-        finally:
-            program.kill()
-    # One whole processor, or what others leave of it, of those that there are.
-    assert facts["other_load_percent"] > 40.0 / os.cpu_count()
-    assert 0 < memory["rss_bytes"] <= memory["peak_rss_bytes"]
-
-
-def test_counters_are_read_where_the_system_keeps_them(monkeypatch, tmp_path):
-    (tmp_path / "pressure").write_text("some avg10=1.00 avg60=0 avg300=0 total=2500000\nfull avg10=0.00 total=7\n")
-    (tmp_path / "of_process").write_text("5:cpu,cpuacct:/job\n0::/job/own\n")
-    version_1, version_2 = tmp_path / "groups/cpu,cpuacct/job", tmp_path / "groups/job/own"
-    version_1.mkdir(parents=True)
-    version_2.mkdir(parents=True)
-    (version_2 / "cpu.stat").write_text("usage_usec 5\nnr_periods 9\nnr_throttled 4\n")
-    heat = tmp_path / "processors/cpu0/thermal_throttle"
-    heat.mkdir(parents=True)
-    (heat / "core_throttle_count").write_text("11\n")
-    monkeypatch.setattr(interference, "_PRESSURE", tmp_path / "pressure")
-    monkeypatch.setattr(interference, "_OWN_CGROUPS", tmp_path / "of_process")
-    monkeypatch.setattr(interference, "_CGROUPS", tmp_path / "groups")
-    monkeypatch.setattr(interference, "_PROCESSORS", tmp_path / "processors")
-    now = Watch()._count()
-    assert (now.pressure_s, now.limited, now.overheated) == (2.5, 4, 11)
-    (version_1 / "cpu.stat").write_text("nr_periods 9\nnr_throttled 6\n")
-    assert Watch()._count().limited == 6
-    for name in ("_PRESSURE", "_OWN_CGROUPS", "_PROCESSORS"):
-        monkeypatch.setattr(interference, name, tmp_path / "none")
-    now = Watch()._count()
-    assert (now.pressure_s, now.limited, now.overheated) == (None, None, None)
-
-
-# --- the command line -----------------------------------------------------------------------------------------------
-
-QUICK = ("--duration", "0.2", "--warmup", "0", "--cold-start", "this", "--device", "cpu")
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*args):
-        code = main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-def test_the_table_for_people(run, tmp_path):
-    file = tmp_path / "out.json"
-    code, out, err = run("benchmark", "demo-yolov7", *QUICK, "--rate", "20", "--threads", "1,2", "-o", file)
-    assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0] == "demo-yolov7 256x256 fp32"
-    assert "100 pictures of the demos' sample, 100 sizes such as 323x306, decoded by every call" in lines[2]
-    assert lines[3].startswith("start  in this process: construction")
-    rows = [line.split() for line in lines if line.startswith(("late", "decode", "inference", "python", "total"))]
-    assert [row[0] for row in rows[:4]] == ["decode", "inference", "python", "total"]
-    assert [row[0] for row in rows].count("late") == 2
-    header = next(line for line in lines if line.startswith("ms a call"))
-    assert header.split()[3:] == ["mean", "p50", "p90", "p95", "p99", "max", "share"]
-    assert rows[0][5] == "-"  # no p99 of so few calls
-    assert any(line.startswith("- too few calls (") for line in lines)
-    assert lines[-1] == f"written to {file}"
-    assert measurements.read(file)["measured"]["runs"][1]["loop"] == "paced"
-
-
-def test_one_document_for_machines_or_a_list_of_them(run, tmp_path):
-    code, out, err = run("benchmark", "demo-yolov7", *QUICK, "--json", "batch=2")
-    assert (code, err) == (0, "")
-    assert json.loads(out)["measured"]["runs"][0]["batch"] == 2
-    folder = tmp_path / "out"
-    code, out, _ = run("benchmark", "demo-yolov7", "demo-damo-yolo", "demo-yolov7", *QUICK, "--json", "-o", folder)
-    assert code == 0
-    assert [d["subject"]["model"] for d in json.loads(out)] == ["demo-yolov7", "demo-damo-yolo", "demo-yolov7"]
-    assert sorted(p.name for p in folder.iterdir()) == ["demo-damo-yolo.json", "demo-yolov7-2.json", "demo-yolov7.json"]
-    assert measurements.read(folder / "demo-yolov7-2.json") == json.loads(out)[2]
-
-
-def test_made_up_weights_are_told(run):
-    code, out, err = run("benchmark", "damo-yolo-ns", *QUICK, "--imgsz", "64", "--json")
-    assert code == 0
-    assert err == "note: damo-yolo-ns: no weights were given; made-up ones (synthetic) take the same time\n"
-    assert json.loads(out)["subject"]["synthetic"] is True
-    _, out, _ = run("benchmark", "damo-yolo-ns", *QUICK, "--imgsz", "64")
-    assert out.startswith("damo-yolo-ns 64x64 fp32, made-up weights\n")
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        ((), "MODEL"),
-        (("demo-yolov7", "--batch", "1,x"), "expected whole numbers such as 1,4, got '1,x'"),
-        (("demo-yolov7", "--batch", "0"), "batch: expected 1 to 1024, got 0"),
-        (("demo-yolov7", "--rate", "fast"), "expected numbers such as 10,30"),
-        (("demo-yolov7", "--rate", "nan"), "rate_hz"),
-        (("demo-yolov7", "--duration", "-1"), "duration_s"),
-        (("demo-yolov7", "--cold-start", "no"), "cold_start"),
-        (("demo-yolov7", "--conf", "7"), "conf"),
-        (("demo-yolov7", "demo-damo-yolo", "-o", "out.json"), "out.json is one file, and there are 2 models"),
-        (("no-such-model.onnx",), "no-such-model.onnx"),
-        (("demo-yolov7", "--images", "no/folder"), "no/folder: no such file or folder"),
-    ],
-)
-def test_wrong_usage_is_one_line(args, words, run):
-    code, out, err = run("benchmark", *args)
-    assert code in {1, 2}
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert words in err
-
-
-def test_a_bar_is_drawn_on_a_terminal_alone():
-    controller, terminal = pty.openpty()
-    command = [sys.executable, "-m", "swiftdet", "benchmark", "demo-yolov7", "--json", *QUICK, "--duration", "1.2"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=terminal, env={**os.environ, "TERM": "xterm"}
-    ) as done:
-        os.close(terminal)
-        shown = b""
-        while chunk := _read(controller):
-            shown += chunk
-        out = done.stdout.read()
-    os.close(controller)
-    assert done.returncode == 0
-    assert b"run 1 of 1, closed loop" in shown
-    assert json.loads(out)["format"] == "swiftdet.benchmark/1"
-
-
-def _read(controller):
-    try:
-        return os.read(controller, 4096)
-    except OSError:  # the other end is closed
-        return b""
 
 
 def test_the_public_names():

@@ -243,6 +243,25 @@ MAY_IMPORT = {
     "dispatch.statistics": set(),
     "dispatch.target": {"detector", "device_images", "errors", "results"},
     "dispatch.run": {"dispatch.target", "results"},
+    # What is computed from predictions knows neither detectors nor threads.
+    "evaluation.protocols": {"errors", "spec"},
+    "evaluation.dataset": {"errors", "image_files"},
+    "evaluation.predictions": set(),
+    "evaluation.partial_file": {"errors", "evaluation.predictions"},
+    "evaluation.rectangular": {"errors", "evaluation.protocols", "images", "ops"},
+    "evaluation.coco": set(),
+    "evaluation.confusion": {"evaluation.predictions"},
+    "evaluation.examples": {"drawing", "evaluation.confusion", "images"},
+    "evaluation.plots": {"evaluation.coco", "evaluation.confusion", "whole_files"},
+    # Loops and figures know no detector, so that they can be tested with one that sleeps where a test says.
+    "benchmarking.statistics": set(),
+    "benchmarking.stages": {"results"},
+    "benchmarking.calls": {"benchmarking.stages", "images"},
+    "benchmarking.loops": {"benchmarking.calls"},
+    "benchmarking.gpu_watch": {"cuda_devices", "errors"},
+    "benchmarking.interference": {"benchmarking.gpu_watch"},
+    "benchmarking.notes": {"benchmarking.statistics"},
+    "benchmarking.workload": {"demo", "errors", "image_files", "images", "sources"},
 }
 # Importing openvino has side effects (its library is only found and loaded); the rest executes what it reads, or
 # reaches for the network, or is a test's reference.
@@ -293,6 +312,8 @@ def test_python_imports_follow_the_arrows(path):
         assert used <= MAY_IMPORT[name]
     if not name.startswith("cli") and name != "__main__":
         assert not any(n == "cli" or n.startswith("cli.") for n in used), "the CLI is the outermost layer"
+        if not name.startswith("benchmarking") and name != "__init__":
+            assert not any(n.startswith("benchmarking") for n in used), "only the CLI uses what it measures"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
@@ -350,6 +371,10 @@ def test_importing_the_package_loads_nothing_slow(run_python):
         "pycocotools",
         "asyncio",
         "av",
+        "jsonschema",
+        "matplotlib",
+        "psutil",
+        "pycocotools",
     ]
     loaded = run_python(f"import sys, swiftdet; print([name for name in {slow!r} if name in sys.modules])")
     assert loaded.strip() == "[]"

@@ -49,10 +49,10 @@ def measure(cycle):
         cycle()
         if leaks:
             kept.append(IMAGE.copy())
+    tracemalloc.start()  # before the warm-up: what replaces an object that was not traced would look like growth
     for _ in range(max(cycles // 2, 12)):
         once()
     before, memory, traced, objects = counts(), [], [], []
-    tracemalloc.start()
     for i in range(cycles):
         if i % max(cycles // 12, 1) == 0:
             memory.append((i, resident()))

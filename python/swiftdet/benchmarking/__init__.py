@@ -111,11 +111,11 @@ def benchmark(
     checks.choice("cold_start", cold_start, ("new", "this"))
     keep = checks.switch("samples", samples)
     options = {
-        "conf": conf,
-        "iou": iou,
-        "max_det": max_det,
-        "class_agnostic": class_agnostic,
-        "multi_label": multi_label,
+        "conf": checks.fraction("conf", conf),
+        "iou": checks.fraction("iou", iou),
+        "max_det": checks.whole("max_det", max_det),
+        "class_agnostic": checks.switch("class_agnostic", class_agnostic),
+        "multi_label": checks.switch("multi_label", multi_label),
     }
     if "color" in detector or "classes" in detector:
         raise InvalidArgument("a benchmark takes images in BGR order and looks for all classes")
@@ -157,23 +157,20 @@ class _Bench:
         self._work = work
         self._on_gpu = self.detector.device != "cpu"
         self._timed = timed and self._on_gpu
-        self._stages = Stages(decoded=work.kind == "files", on_gpu=self._on_gpu, timed=timed)
-        self._caller = Caller(self.detector, self._stages, {"timed": True} if self._timed else {})
+        stages = Stages(decoded=work.kind == "files", on_gpu=self._on_gpu, timed=timed)
+        self._caller = Caller(self.detector, stages, {"timed": True} if self._timed else {})
 
     def cold_start(self, where: str) -> dict[str, Any]:
         """As `measured.cold_start` has it."""
         image = self._work.first_pixels()
         if where == "this" or not isinstance(self._options.get("engine", "auto"), str):
             return starting.in_this_process(self._load_ns, self.detector, image)
-        texts = {
-            name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in self._options.items()
-        }
-        return starting.in_new_process(self._model, texts, image)
+        return starting.in_new_process(self._model, self._options, image)
 
     def run(self, loop: Loop, *, keep_samples: bool, on_progress: Callable[[float], None]) -> dict[str, Any]:
         """One of `measured.runs`."""
         watch = Watch(GpuWatch.of(int(self.detector.device.rpartition(":")[2])) if self._on_gpu else None)
-        outcome = loops.run(self._caller, self._stages.names, self._work.batches(loop.batch), loop, watch, on_progress)
+        outcome = loops.run(self._caller, self._work.batches(loop.batch), loop, watch, on_progress)
         memory, interference = watch.stop()
         return {
             "loop": "closed" if loop.rate_hz is None else "paced",
@@ -195,13 +192,13 @@ class _Bench:
             "harness_ms": outcome.harness_ms,
             "memory": memory,
             "interference": interference,
-            "samples": _samples(outcome) if keep_samples else None,
+            "samples": _samples(outcome, paced=loop.rate_hz is not None) if keep_samples else None,
         }
 
 
-def _samples(outcome: Outcome) -> dict[str, list[float]]:
+def _samples(outcome: Outcome, *, paced: bool) -> dict[str, list[float]]:
     """Every call's milliseconds, rounded to the nanosecond that the clock has."""
-    columns = {**outcome.stages, "late": outcome.late, "total": outcome.total}
+    columns = {**outcome.stages, **({"late": outcome.late} if paced else {}), "total": outcome.total}
     return {name: column.round(6).tolist() for name, column in columns.items()}
 
 

@@ -19,7 +19,11 @@ _ROWS = 4096
 
 
 class Caller:
-    """Calls a detector and tells where the time went. Safe from any number of threads."""
+    """Calls a detector and tells where the time went. Safe from any number of threads.
+
+    Attributes:
+        stages: names of those that it tells.
+    """
 
     def __init__(
         self,
@@ -33,7 +37,8 @@ class Caller:
         stage; so its `color` must be "rgb" then.
         """
         self._detector = detector
-        self._stages = stages
+        self.stages = stages.names
+        self._split = stages.split
         self._decodes = "decode" in stages.names
         self._per_call = dict(per_call)
 
@@ -50,9 +55,7 @@ class Caller:
         found = self._detector(pixels[0] if len(pixels) == 1 else pixels, **self._per_call)
         ended = perf_counter_ns()
         results = found if isinstance(found, list) else [found]
-        parts = self._stages.split(
-            (decoded - began) / 1e6, (ended - decoded) / 1e6, [result.speed for result in results]
-        )
+        parts = self._split((decoded - began) / 1e6, (ended - decoded) / 1e6, [result.speed for result in results])
         return began, ended, parts, sum(map(len, results))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -47,7 +48,7 @@ def in_new_process(model: str, options: Mapping[str, Any], image: npt.NDArray[np
 
     Args:
         model: as for `Detector`.
-        options: of its constructor, of JSON's types.
+        options: of its constructor; all but an engine that is an object.
         image: uint8 [H, W, C].
 
     Raises:
@@ -57,7 +58,7 @@ def in_new_process(model: str, options: Mapping[str, Any], image: npt.NDArray[np
     try:
         done = subprocess.run(  # noqa: S603 - this very interpreter, with code of ours
             [sys.executable, "-c", _CHILD],
-            input=json.dumps(asked).encode() + b"\n" + np.ascontiguousarray(image).tobytes(),
+            input=json.dumps(asked, default=_plain).encode() + b"\n" + np.ascontiguousarray(image).tobytes(),
             capture_output=True,
             timeout=_TIMEOUT_S,
             check=False,
@@ -82,6 +83,11 @@ def in_this_process(load_ns: int, detector: Any, image: npt.NDArray[np.uint8]) -
         "first_call_ms": first_call_ms,
         "rss_bytes": None,
     }
+
+
+def _plain(value: Any) -> Any:
+    """A value of JSON's types for an option that has another."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value.item()  # of NumPy
 
 
 def _last_line(stderr: bytes) -> str:

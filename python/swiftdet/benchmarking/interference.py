@@ -66,7 +66,9 @@ class Watch:
     def look(self) -> None:
         """Reads what has no counter: clocks and memory."""
         with contextlib.suppress(OSError, NotImplementedError):
-            self._megahertz += [one.current for one in self._psutil.cpu_freq(percpu=True) or [] if one.current]
+            # Of the fastest: those that idle may be slow, and say nothing about one that works.
+            fastest = max((one.current for one in self._psutil.cpu_freq(percpu=True) or []), default=0.0)
+            self._megahertz += [fastest] if fastest else []
         self._resident.append(self._process.memory_info().rss)
         if self._gpu is not None:
             self._gpu.look()
@@ -123,7 +125,7 @@ def judge(passed: _Counters, megahertz: list[float]) -> dict[str, Any]:
     if other > OTHER_LOAD_PERCENT:
         warnings.append(f"other programs took {other:.0f} % of the processors' time")
     if lowest < (1.0 - FREQUENCY_DROP) * highest:
-        warnings.append(f"processors ran at {lowest:.0f} to {highest:.0f} MHz")
+        warnings.append(f"the fastest processor ran at {lowest:.0f} to {highest:.0f} MHz")
     if passed.limited:
         warnings.append(f"a CPU limit stopped this process {passed.limited} times")
     if passed.overheated:

@@ -57,7 +57,7 @@ class Outcome:
     """What a loop measured. Row by row the calls, in no order.
 
     Attributes:
-        stages: ms [calls, stages], by the names of the stages.
+        stages: ms [calls] of each stage, by its name.
         late: ms [calls] from when a call was due to when it began; of a closed loop 0.
         total: ms [calls] from when a call was due to its end.
         objects: that were found, in all.
@@ -78,7 +78,6 @@ class Outcome:
 
 def run(
     caller: Caller,
-    names: Sequence[str],
     batches: Sequence[Sequence[Any]],
     loop: Loop,
     watch: Watch,
@@ -88,7 +87,6 @@ def run(
 
     Args:
         caller: makes one call; safe from several threads.
-        names: of the stages that it tells.
         batches: what to call it with, one after the other, over and over.
         loop: how.
         watch: is told of the beginning and, twice a second, of the time that passes, in the calling thread.
@@ -97,7 +95,7 @@ def run(
     Raises:
         Whatever a call raises; all threads have ended then.
     """
-    crew = _Crew(caller, [*names, "late", "total", "objects"], batches, loop)
+    crew = _Crew(caller, batches, loop)
     threads = [
         threading.Thread(target=crew.work, args=(i,), name=f"swiftdet-benchmark-{i}") for i in range(loop.threads)
     ]
@@ -126,16 +124,16 @@ def run(
 class _Crew:
     """The threads of a loop and what they share."""
 
-    def __init__(self, caller: Caller, columns: list[str], batches: Sequence[Sequence[Any]], loop: Loop) -> None:
+    def __init__(self, caller: Caller, batches: Sequence[Sequence[Any]], loop: Loop) -> None:
         self.warm, self.done = threading.Event(), threading.Event()
         self._caller = caller
-        self._columns = columns
+        self._columns = [*caller.stages, "late", "total", "objects"]
         self._batches = batches
         self._loop = loop
         self._go = threading.Event()
         self._stopped = False
         self._numbers: Iterator[int] = itertools.count()  # its next() is atomic
-        self._samples = [Samples(columns) for _ in range(loop.threads)]
+        self._samples = [Samples(self._columns) for _ in range(loop.threads)]
         self._spans = [(0, 0)] * loop.threads
         self._lock = threading.Lock()  # guards the three below
         self._warming = self._working = loop.threads

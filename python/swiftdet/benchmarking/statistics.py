@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 FEWEST = {"p50": 10, "p90": 100, "p95": 200, "p99": 1000}
-"""How many samples a percentile needs: ten beyond it, which is what keeps one odd sample from being the answer."""
+"""How many samples a percentile needs, so that no odd one is the answer: ten beyond it, or ten in all for p50."""
 
 
 def describe(milliseconds: npt.NDArray[np.float64]) -> dict[str, Any]:

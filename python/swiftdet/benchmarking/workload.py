@@ -105,7 +105,8 @@ def _of_files(given: Sequence[str | os.PathLike[str]], source: str) -> Workload:
         room -= len(content)
         if contents and room < 0:
             break
-        sizes[images.load(content).size] = None  # now, so that a bad one is no surprise in the middle
+        pixels, _ = image_files.decode(content, str(path), None)  # now: a bad one is no surprise in the middle
+        sizes[(pixels.shape[0], pixels.shape[1])] = None
         contents.append(content)
     names = tuple(path.name for path in paths[: min(len(contents), _NAMES_SHOWN)])
     left_out = len(paths) - len(contents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,6 +83,8 @@ def benchmark(
     """
     with output.reported_errors(debug=debug):
         files = _files(models, output_path)
+        for file in files:
+            _check_writable(file)
         options: dict[str, Any] = {
             "family": family,
             "device": device,
@@ -134,6 +137,15 @@ def _files(models: list[str], output_path: Path | None) -> list[Path | None]:
         names = (output_path / f"{stem}{again}.json" for again in ("", *(f"-{i}" for i in range(2, len(models) + 1))))
         files.append(next(name for name in names if name not in files))
     return files
+
+
+def _check_writable(file: Path | None) -> None:
+    """Makes the folder of a document, which must not turn out to be impossible after an hour."""
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise typer.BadParameter(f"{file} cannot be written", param_hint="'-o'")
 
 
 @contextmanager

@@ -211,8 +211,9 @@ def _contradiction(protocol: Protocol, spec: ModelSpec, *, dynamic_size: bool) -
     """What of the protocol's geometry the model cannot have, in words; None: nothing."""
     resize, own = protocol.resize, spec.preprocess
     rectangular = resize.rule == "rectangular"
-    if own.mode != ("letterbox" if rectangular else resize.rule):
-        return f"needs a model with {resize.rule} pre-processing, this one has {own.mode}"
+    mode = "letterbox" if rectangular else resize.rule
+    if own.mode != mode:
+        return f"needs a model with {mode} pre-processing, this one has {own.mode}"
     if own.mode != "stretch" and own.pad_value != resize.pad_value:
         return f"pads with {resize.pad_value}, the model's description with {own.pad_value}"
     if rectangular:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,15 @@ from swiftdet import measurements
 from swiftdet.evaluation.dataset import Dataset
 from swiftdet.evaluation.predictions import Predictions
 from swiftdet.evaluation.protocols import Protocol
+from swiftdet.whole_files import write_whole
 
 if TYPE_CHECKING:
     from swiftdet.evaluation.coco import ClassScore, Curves
 
 PREDICTIONS = "predictions.json"
 REPORT = "report.json"
+FILES = (PREDICTIONS, "precision_recall.png", "confusion.json", "confusion.png", REPORT)
+"""What `EvalReport.save` writes, beside a folder of examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,17 +123,28 @@ class EvalReport:
         }
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Writes everything into a folder that is made if missing; files of an earlier evaluation are replaced.
+        """Writes `FILES` into a folder that is made if missing, over what an earlier evaluation wrote there.
 
         `predictions.json` in COCO's result format; `precision_recall.png`; `confusion.json` and `confusion.png`, which
         classes are taken for which; `examples/`, the worst errors drawn; and, last, the document `report.json`.
 
         Raises:
             OSError: it cannot be written.
+            ImageError: an image of an example cannot be read any more.
         """
+        from swiftdet.evaluation import confusion, examples, plots  # noqa: PLC0415 - slow to load
+
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.predictions.write(folder / PREDICTIONS)
-        report = folder / REPORT
-        measurements.write(self.to_dict(predictions_file=PREDICTIONS), report)
-        return [folder / PREDICTIONS, report]
+        names = {number: name for name, number in self.dataset.categories.items()}
+        mixed = confusion.count(self.dataset.truth, self.predictions.by_image())
+        files = {entry.image_id: entry.path for entry in self.dataset.entries}
+        pictures = examples.draw(mixed.examples, files, names, folder / "examples")
+        write_whole(folder / "confusion.json", json.dumps(mixed.to_dict(names, pictures), indent=1).encode() + b"\n")
+        plots.matrix(mixed, names, folder / "confusion.png")
+        ap = "-" if self.ap is None else f"{100 * self.ap:.1f}"
+        title = f"{self.subject['model']} on {self.dataset.name}: AP {ap}, protocol {self.protocol.name}"
+        plots.precision_recall(self.curves, title, folder / "precision_recall.png")
+        measurements.write(self.to_dict(predictions_file=PREDICTIONS), folder / REPORT)
+        return [folder / name for name in FILES]
