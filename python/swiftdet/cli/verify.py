@@ -23,7 +23,10 @@ _OFF = "off"
 
 def _limit_option(gate: str) -> Any:
     """The flag of a gate; text, since "off" is a limit too."""
-    return typer.Option(metavar="LIMIT", rich_help_panel="Gates (a number, or 'off')", help=f"{TITLES[gate]}.")
+    title = TITLES[gate]
+    return typer.Option(
+        metavar="LIMIT", rich_help_panel="Gates (a number, or 'off')", help=f"{title[0].upper()}{title[1:]}."
+    )
 
 
 def verify(
@@ -121,13 +124,12 @@ def verify(
             max_det=max_det,
             multi_label=multi_label,
         )
-        document = report.document()
         if output_file is not None:
-            measurements.write(document, output_file)
+            measurements.write(report.document, output_file)
         if report_dir is not None:
             report.save(report_dir)
         if as_json:
-            output.print_json(document)
+            output.print_json(report.document)
         else:
             _print(report)
         for gate in report.broken:
@@ -225,7 +227,7 @@ def _print(report: VerificationReport) -> None:
     for gate in report.gates:
         sign = ">=" if gate.name.startswith("min_") else "<="
         limit = "-" if gate.limit is None else f"{sign} {gate.limit:g}"
-        gates.add_row(gate.title, "-" if gate.measured is None else f"{gate.measured:.4g}", limit, gate.outcome)
+        gates.add_row(gate.title, gate.shown or "-", limit, gate.outcome)
     console.print(gates)
     for note in measured["notes"]:
         output.print_note(note)

@@ -21,7 +21,7 @@ from swiftdet.errors import InvalidArgument
 from swiftdet.evaluation import EvalReport, evaluate
 from swiftdet.verification.comparison import ImageComparison, Tolerance, compare
 from swiftdet.verification.figures import Figures, gated
-from swiftdet.verification.gates import judge, tolerance_for
+from swiftdet.verification.gates import FEW_DETECTIONS, judge, tolerance_for
 from swiftdet.verification.report import VerificationReport
 from swiftdet.verification.side import Side
 from swiftdet.verification.worst import Worst
@@ -186,6 +186,8 @@ def _notes(sides: tuple[Side, Side], measured: Mapping[str, Any], *, renumbered:
             notes.append(f"the {side.name} runs on a GPU, where raw outputs cannot be looked at: NaN were not counted")
         if truncated := measured["detections"][side.name]["truncated"]:
             notes.append(f"limits cut off {truncated} candidates of the {side.name}: raise max_det or conf")
+    if 0 < (count := measured["detections"]["reference"]["detections"]) < FEW_DETECTIONS:
+        notes.append(f"only {count} detections were compared: one of them is a large share; give more images")
     if reference.imgsz != test.imgsz:
         notes.append("the networks' inputs differ in size; px of the network's input are those of the reference")
     return notes

@@ -14,11 +14,12 @@ from swiftdet.verification.matching import Floats
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 
-def percentile(values: Floats, share: float) -> float | None:
-    """The smallest of the values that `share` of them do not exceed (nearest rank); None of no values."""
+def percentile(values: Floats, percent: int) -> float | None:
+    """The smallest of the values that so many per cent of them do not exceed (nearest rank); None of no values."""
     if not len(values):
         return None
-    return float(np.sort(values)[int(np.ceil(share * len(values))) - 1])
+    rank = -(-percent * len(values) // 100)  # rounded up, in integers
+    return float(np.sort(values)[rank - 1])
 
 
 class Figures:
@@ -113,6 +114,6 @@ def _spread(parts: list[Floats]) -> dict[str, float | None]:
     values = np.concatenate([np.empty(0), *parts])
     return {
         "mean": float(values.mean()) if len(values) else None,
-        "p99": percentile(values, 0.99),
+        "p99": percentile(values, 99),
         "max": float(values.max()) if len(values) else None,
     }

@@ -65,5 +65,5 @@ def _pictures(image: ComparedImage, names: Sequence[str], tolerance: Tolerance) 
 def _number(value: Any) -> str:
     """A figure for people: four digits, nothing for nothing."""
     if value is None:
-        return "–"  # noqa: RUF001 - a dash where a number would be
+        return "\u2013"  # a dash
     return f"{value:,}".replace(",", "\u202f") if isinstance(value, int) else f"{value:.4g}"

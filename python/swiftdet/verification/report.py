@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +47,9 @@ class VerificationReport:
         rate: float | None = self.measured["match_rate"]
         return rate
 
+    @functools.cached_property
     def document(self) -> measurements.Document:
-        """The report as a sealed document of format `swiftdet.verification/1`."""
+        """The report as a sealed document of format `swiftdet.verification/1`, made when it is first asked for."""
         gates = [
             {"name": gate.name, "limit": gate.limit, "measured": gate.measured, "outcome": gate.outcome}
             for gate in self.gates
@@ -71,8 +73,7 @@ class VerificationReport:
         from swiftdet.verification.page import render  # noqa: PLC0415 - Jinja takes a moment to load
 
         folder = Path(folder)
-        document = self.document()
-        page = render(document, self.worst, self.names)
-        measurements.write(document, folder / "verification.json")
+        page = render(self.document, self.worst, self.names)
+        measurements.write(self.document, folder / "verification.json")
         (folder / "report.html").write_text(page, "utf-8", "backslashreplace")
         return [folder / "verification.json", folder / "report.html"]

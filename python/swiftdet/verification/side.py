@@ -45,7 +45,7 @@ class Side:
             key: value for key, value in dataclasses.asdict(options).items() if key not in {"conf", "timed"}
         }
         self.class_ids: Indices = np.arange(len(detector.names))
-        self.raw: RawOutputs | None = RawOutputs() if detector.device == "cpu" else None
+        self.raw: RawOutputs | None = RawOutputs()
 
     def use_classes_of(self, reference: Side) -> bool:
         """Numbers the classes as the reference does, by their names. True if that changes anything.
@@ -103,7 +103,7 @@ class Side:
         own = {key: value for key, value in self._per_call.items() if key in {"imgsz", "color"}}
         try:
             outputs = self.detector.raw_outputs(image, **own)
-        except BackendUnavailable:
+        except BackendUnavailable:  # on a GPU
             self.raw = None
             return None
         self.raw.add(outputs)
