@@ -7,6 +7,8 @@ compares the state of the process before and after.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -181,6 +183,52 @@ def test_a_folder_for_compiled_models_is_the_only_thing_written(folder):
     code = f"import swiftdet; swiftdet.Detector('model.onnx', device='cpu', cache_dir={str(cache)!r}).close()"
     assert watched(code, folder, folder) == {"heard": [], "changed": {}, "made": ["cache"]}
     assert any(cache.iterdir())
+
+
+CUDA_LIBRARIES = ("libcuda.so.1", "libcudart.so.12", "libcudart.so.13", "libnvinfer.so.10", "libnvinfer.so.11")
+LOADED = """
+import json, sys
+asked = []
+sys.addaudithook(lambda event, arguments: asked.append(str(arguments[0])) if event == "ctypes.dlopen" else None)
+{code}
+mapped = {{line.split("/")[-1].strip() for line in open("/proc/self/maps") if "/" in line}}
+print(json.dumps([name for name in [*asked, *mapped] if name.split("/")[-1].startswith(("libcuda", "libnv"))]))
+"""
+
+
+@pytest.fixture(scope="module")
+def cuda_libraries(tmp_path_factory):
+    """Libraries with NVIDIA's names where the loader finds them, so that a request for one is seen to succeed."""
+    folder = tmp_path_factory.mktemp("cuda-libraries")
+    if (compiler := shutil.which("g++")) is None:
+        pytest.skip("no g++")
+    for name in CUDA_LIBRARIES:
+        command = [compiler, "-shared", "-fPIC", "-x", "c++", "-o", str(folder / name), "-"]
+        subprocess.run(command, input="int nothing_to_be_found_here;", check=True, text=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import swiftdet", []),
+        ("import swiftdet.cli, swiftdet.doctor; swiftdet.build_config(); swiftdet.zoo.names()", []),
+        ("import swiftdet; swiftdet.Detector('demo-damo-yolo', device='cpu').close()", []),
+        ("import ctypes; ctypes.CDLL('libnvinfer.so.10')", ["libnvinfer.so.10"]),
+    ],
+)
+def test_importing_and_the_cpu_load_nothing_of_nvidia(code, expected, cuda_libraries):
+    """Neither through ctypes nor from C++; the last one sees that the watch sees."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.format(code=code)],
+        env={**os.environ, "LD_LIBRARY_PATH": str(cuda_libraries)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(json.loads(done.stdout.splitlines()[-1])) == set(expected)
 
 
 def test_the_folder_of_the_process_does_not_matter(folder, tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | val | verify | benchmark | export | build | models | doctor | cache`."""
+"""The command line: `swiftdet predict`, `val`, `benchmark`, `verify`, `compare`, `export`, `build` and more."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from swiftdet.cli.arguments import rewrite_key_values
 from swiftdet.cli.benchmark import benchmark as _benchmark
 from swiftdet.cli.build import build as _build
 from swiftdet.cli.cache import cache as _cache
+from swiftdet.cli.compare import compare as _compare
 from swiftdet.cli.doctor import doctor as _doctor
 from swiftdet.cli.export import export as _export
 from swiftdet.cli.models import models as _models
@@ -42,6 +43,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "val": _val,
     "benchmark": _benchmark,
     "verify": _verify,
+    "compare": _compare,
     "export": _export,
     "build": _build,
     "models": _models,
