@@ -107,11 +107,12 @@ def test_two_engines_agree(reference):
 def test_a_half_precision_export_is_within_the_gates_of_its_precision_alone(reference, exported):
     path = exported(reference, precision="fp16")
     for engine in ("openvino", "onnxruntime"):
-        report = verify(reference, swiftdet.Detector(path, engine=engine))
+        with swiftdet.Detector(path, engine=engine) as test:
+            report = swiftdet.verify(reference, test, IMAGES)
+            strict = swiftdet.verify(reference, test, IMAGES[:4], tolerance="fp32")
         assert report.passed
         assert report.measured["tolerance"]["name"] == "fp16"
         assert 0.01 < report.measured["box_error_network_px"]["max"] < 2.0
-        strict = verify(reference, swiftdet.Detector(path, engine=engine), tolerance="fp32")
         assert {"max_box_error_p99", "max_score_error_p99"} <= broken(strict)
 
 
@@ -251,6 +252,9 @@ def test_nan_and_infinity_are_counted(reference, exported):
 # --- accuracy -------------------------------------------------------------------------------------------------------
 
 
+PROTOCOL = {"yolov7": "yolov7-fixed", "damo-yolo": "damo-yolo"}
+
+
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> tuple[Path, Path]:
     """The first images of the demos' data set, with their annotations."""
@@ -273,9 +277,11 @@ def test_ap_is_that_of_an_evaluation_by_the_protocol_of_the_reference(reference,
         report = swiftdet.verify(
             reference, half, images, annotations=annotations, on_progress=lambda *call: calls.append(call)
         )
-        own = [swiftdet.evaluate(side, images, annotations).scores for side in (reference, half)]
+        protocol = PROTOCOL[reference.spec.family]
+        own = [swiftdet.evaluate(side, images, annotations, protocol=protocol).scores for side in (reference, half)]
     accuracy = report.measured["accuracy"]
     assert report.passed
+    assert accuracy["protocol"] == protocol
     assert [accuracy["reference"], accuracy["test"]] == own
     assert accuracy["change"]["AP"] == own[1]["AP"] - own[0]["AP"]
     assert calls[-1] == ("comparing", len(IMAGES), len(IMAGES))
@@ -290,9 +296,15 @@ def test_two_families_are_measured_by_one_protocol(sample):
     with first, second:
         report = swiftdet.verify(first, second, sample[0], annotations=sample[1])
     accuracy = report.measured["accuracy"]
-    assert accuracy["protocol"] == swiftdet.evaluation.protocols.choose("auto", first.spec).name
+    assert accuracy["protocol"] == PROTOCOL[first.spec.family]
     assert not report.passed
     assert accuracy["reference"]["AP"] > 0.4 < accuracy["test"]["AP"]
+
+
+def test_a_protocol_that_replaces_the_resizing_is_refused(reference, sample):
+    """Rectangular batches would hide that a side resizes in a wrong way."""
+    with pytest.raises(InvalidArgument, match="take yolov7-fixed"):
+        swiftdet.verify(reference, reference, sample[0], annotations=sample[1], protocol="yolov7")
 
 
 def test_annotations_need_their_folder(reference, sample):

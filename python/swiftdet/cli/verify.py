@@ -43,7 +43,9 @@ def verify(
     annotations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="In COCO's format, of the one folder --images: compares AP too.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="Of AP, for both; auto: that of the reference's family.")] = "auto",
+    protocol: Annotated[
+        str, typer.Option(help="Whose thresholds AP is measured with; auto: that of the reference's family.")
+    ] = "auto",
     weights: Annotated[str | None, typer.Option(help="Checkpoint for the named variants on either side.")] = None,
     ref_weights: Annotated[str | None, typer.Option(help="Checkpoint for the reference alone.")] = None,
     test_weights: Annotated[str | None, typer.Option(help="Checkpoint for the test alone.")] = None,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from swiftdet import checks, sources
 from swiftdet.errors import InvalidArgument
-from swiftdet.evaluation import EvalReport, evaluate
+from swiftdet.evaluation import PROTOCOLS, EvalReport, evaluate, protocols
 from swiftdet.verification.comparison import ImageComparison, Tolerance, compare
 from swiftdet.verification.figures import Figures, gated
 from swiftdet.verification.gates import FEW_DETECTIONS, judge, tolerance_for
@@ -61,7 +61,7 @@ def verify(
         test: the one in question.
         images: files, folders, patterns, arrays or lists of these, as `Detector.predict` takes them; no videos.
         annotations: of `images`, then one folder, in COCO's format: AP is measured too, of both by one protocol.
-        protocol: of that measurement; "auto": the one of the reference's family.
+        protocol: whose thresholds AP is measured with; "auto": the one of the reference's family.
         conf: detections over this score on either side are compared, 0..1.
         tolerance: "fp32", "fp16" or "bf16": which limits apply; "auto": by the sides' precisions.
         gates: other limits, by the names of `swiftdet.verification.gates.Gates`; None as a value: no limit.
@@ -146,20 +146,29 @@ def _compare(image: Any, sides: tuple[Side, Side], same: Tolerance) -> tuple[Ima
 def _accuracy(
     sides: tuple[Side, Side], images: Any, annotations: str | os.PathLike[str], protocol: str, follow: Progress
 ) -> dict[str, Any]:
-    """AP of both, by the protocol of the reference."""
+    """AP of both with the thresholds of one protocol; resizing is each side's own, being part of what is verified."""
     if not isinstance(images, str | os.PathLike) or not Path(images).is_dir():
         raise InvalidArgument("annotations: they are of one folder; expected that folder as the images")
+    if protocol == "auto":
+        protocol = protocols.choose("auto", sides[0].detector.spec, dynamic_size=False).protocol.name
+    elif protocol in PROTOCOLS and PROTOCOLS[protocol].resize.rule == "rectangular":
+        raise InvalidArgument(
+            f"protocol: {protocol} would replace the resizing of both detectors, which is to be compared as well; take "
+            f"{protocol}-fixed"
+        )
     reports: list[EvalReport] = []
     for side in sides:
-        # One protocol for both, whatever the family of the test.
-        name = reports[0].protocol.name if reports else protocol
         on_progress = functools.partial(follow, f"AP of the {side.name}")
-        reports.append(evaluate(side.detector, images, annotations, protocol=name, on_progress=on_progress))
+        reports.append(
+            evaluate(
+                side.detector, images, annotations, protocol=protocol, force_protocol=True, on_progress=on_progress
+            )
+        )
     first, second = (report.scores for report in reports)
     return {
-        "protocol": reports[0].protocol.name,
+        "protocol": protocol,
         "annotations": os.fspath(annotations),
-        "annotations_sha256": hashlib.sha256(Path(annotations).read_bytes()).hexdigest(),
+        "annotations_sha256": reports[0].dataset.sha256,
         "images": reports[0].images,
         "reference": first,
         "test": second,
