@@ -6,7 +6,7 @@ from fuzzing.door import Door
 from fuzzing.doors.arguments import CallDoor, DetectorDoor, OpsDoor
 from fuzzing.doors.checkpoints import CheckpointDoor
 from fuzzing.doors.command_line import CommandLineDoor
-from fuzzing.doors.documents import AnnotationsDoor, DescriptionDoor, ManifestDoor
+from fuzzing.doors.documents import AnnotationsDoor, DescriptionDoor, ManifestDoor, UnfinishedDoor
 from fuzzing.doors.images import ImageDoor
 from fuzzing.doors.models import IrDoor, IrRunDoor, OnnxDoor, OnnxRunDoor, OnnxRuntimeDoor, PlanDoor
 
@@ -22,6 +22,7 @@ DOORS: dict[str, type[Door]] = {
     "checkpoints": CheckpointDoor,
     "descriptions": DescriptionDoor,
     "annotations": AnnotationsDoor,
+    "unfinished": UnfinishedDoor,
     "command-line": CommandLineDoor,
     "ops": OpsDoor,
     "calls": CallDoor,
