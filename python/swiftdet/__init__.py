@@ -9,6 +9,7 @@ Example:
 
 from swiftdet import checkpoints, demo, ops, zoo
 from swiftdet._core import __version__, build_config
+from swiftdet.benchmarking import benchmark
 from swiftdet.detector import Detector
 from swiftdet.dispatch import BatchDispatcher, DispatcherStats
 from swiftdet.errors import (
@@ -34,6 +35,7 @@ from swiftdet.evaluation import EvalReport, evaluate
 from swiftdet.results import Boxes, Detections
 from swiftdet.sources import DetectionStream
 from swiftdet.spec import Head, ModelSpec, Preprocess
+from swiftdet.verification import VerificationReport, verify
 
 __all__ = [
     "BackendError",
@@ -62,12 +64,15 @@ __all__ = [
     "Preprocess",
     "SwiftdetError",
     "UsedAfterFork",
+    "VerificationReport",
     "VideoError",
     "__version__",
+    "benchmark",
     "build_config",
     "checkpoints",
     "demo",
     "evaluate",
     "ops",
+    "verify",
     "zoo",
 ]

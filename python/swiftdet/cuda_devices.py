@@ -118,6 +118,21 @@ def describe(index: int) -> dict[str, Any]:
     }
 
 
+def pci_bus_id(index: int) -> str:
+    """Where the GPU "cuda:index" sits, "0000:3b:00.0": the name that NVIDIA's other libraries know it by.
+
+    Raises:
+        BackendUnavailable: no driver, or no such GPU.
+    """
+    library = _load()
+    device = ctypes.c_int(0)
+    text = ctypes.create_string_buffer(32)
+    _check(library, "cuInit", library.cuInit(0))
+    _check(library, "cuDeviceGet", library.cuDeviceGet(ctypes.byref(device), index))
+    _check(library, "cuDeviceGetPCIBusId", library.cuDeviceGetPCIBusId(text, len(text), device))
+    return text.value.decode("ascii")
+
+
 @contextlib.contextmanager
 def current(index: int) -> Iterator[None]:
     """Makes GPU `index` the one that libraries called from this thread work on, for the body.

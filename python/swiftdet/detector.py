@@ -9,9 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
+
 from swiftdet import _core, checks, engines, images, sources
 from swiftdet.device_images import DeviceImage, is_on_device
-from swiftdet.errors import DetectorClosed, InvalidArgument, InvalidType, UsedAfterFork
+from swiftdet.errors import BackendUnavailable, DetectorClosed, InvalidArgument, InvalidType, UsedAfterFork
 from swiftdet.model import is_plan
 from swiftdet.model import load as load_model
 from swiftdet.results import Detections
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    import numpy.typing as npt
     from typing_extensions import Self
 
     from swiftdet.device_policy import Choice
@@ -152,9 +155,10 @@ class Detector:
             },
         )
         self._process = os.getpid()
-        self._lock = threading.Lock()  # guards the three below; never held during inference
+        self._lock = threading.Lock()  # guards the four below; never held during inference
         self._closed = False
         self._pipelines: dict[str, Any]
+        self._backends: dict[str, _core.Backend] = {}  # of the pipelines on the CPU
         self._compile_for: Callable[[tuple[int, ...]], _core.Backend] | None = None
         if gpu is not None:
             handle = gpu.open(
@@ -184,6 +188,7 @@ class Detector:
         backend = compile_for(loaded.input_shape)
         self._engine = backend.description
         self._engine_sessions = backend.preferred_sessions
+        self._backends = {"fixed": backend}
         self._pipelines = {"fixed": self._pipeline(backend)}
         self._compile_for = compile_for if loaded.dynamic_size else None  # holds the model's content and the engine
 
@@ -205,6 +210,11 @@ class Detector:
         return self.spec.imgsz
 
     @property
+    def dynamic_size(self) -> bool:
+        """Whether a call may choose another `imgsz` than the detector's own."""
+        return self._loaded.dynamic_size
+
+    @property
     def device(self) -> str:
         """Where the network runs: "cpu", or "cuda:N"."""
         return self._device.name
@@ -214,7 +224,8 @@ class Detector:
         """What produced a result: model with its hashes, engine, device, pre-processing. JSON-compatible.
 
         `model_sha256` is of the file that was read, `graph_sha256` of the graph that was compiled from it, None for an
-        engine plan, whose hash is `engine_sha256`.
+        engine plan, whose hash is `engine_sha256`. `precision` is what the engine was asked to compute in,
+        `weights_precision` what the graph's weights are stored in.
         """
         loaded = self._loaded
         return {
@@ -236,6 +247,7 @@ class Detector:
             "preprocess": asdict(self.spec.preprocess),
             "head": self.spec.head.layout,
             "precision": self._precision,
+            "weights_precision": loaded.weights_precision,
             "performance": self._performance,
         }
 
@@ -336,6 +348,40 @@ class Detector:
         with results:
             return [result if result.video is None else result.without_pixels() for result in results]
 
+    def raw_outputs(self, image: Any, **per_call: Any) -> dict[str, npt.NDArray[np.float32]]:
+        """The network's own outputs for one image, before anything is decoded: for looking into what it computes.
+
+        Args:
+            image: as for a call.
+            **per_call: as for a call; only imgsz and color change anything.
+
+        Returns:
+            float32 arrays of their own by tensor name, in the network's order. A network whose batch is fixed got the
+            image in every place.
+
+        Raises:
+            BackendUnavailable: the detector runs on a GPU, whose outputs never leave its memory.
+            ImageError, InvalidArgument, InvalidType, BackendError, DetectorClosed, UsedAfterFork: as for a call.
+
+        Runs in a session of its own that it makes anew: slower than a call. Thread-safe.
+        """
+        if self._device.kind == "cuda":
+            raise BackendUnavailable(
+                "raw_outputs: on a GPU the network's outputs never leave its memory; use device='cpu'"
+            )
+        options = self._call_options(self._defaults, per_call)
+        loaded = images.load(image, color=options.color)
+        self._pipeline_for(options.imgsz)
+        backend = self._backends.get("fixed" if options.imgsz == self.spec.imgsz else "flexible")
+        if backend is None:
+            raise DetectorClosed("this detector is closed; make a new one")
+        preprocess = self._described()[0]
+        # As in _detections: the other order of the pixels makes BGR planes.
+        order = "rgb" if loaded.order == self.spec.preprocess.channel_order else "bgr"
+        pixels, _ = _core.letterbox(loaded.pixels, options.imgsz, preprocess, color=order)
+        batch = np.repeat(pixels[None], self._loaded.input_shape[0], axis=0)
+        return dict(zip((name for name, _ in backend.outputs), backend.infer(batch), strict=True))
+
     def close(self) -> None:
         """Lets go of the engine. Does not wait, and may be called twice.
 
@@ -343,11 +389,12 @@ class Detector:
         for a session, and later calls, raise `DetectorClosed`.
         """
         if self._forked():  # another thread of the parent may have held the lock, and nobody gives it back here
-            self._closed, self._pipelines, self._compile_for = True, {}, None
+            self._closed, self._pipelines, self._backends, self._compile_for = True, {}, {}, None
             return
         with self._lock:
             self._closed = True
             pipelines, self._pipelines = self._pipelines, {}
+            self._backends = {}
             self._compile_for = None
         for pipeline in pipelines.values():
             pipeline.close()
@@ -441,8 +488,9 @@ class Detector:
                 if self._compile_for is None:  # _imgsz() refuses other sizes of such a model
                     raise InvalidArgument(f"imgsz: this model's input is fixed, got {imgsz[0]}x{imgsz[1]}")
                 batch = self._loaded.input_shape[0]
-                pipeline = self._pipeline(self._compile_for((batch, 3, -1, -1)))
-                self._pipelines = {**self._pipelines, kind: pipeline}
+                backend = self._compile_for((batch, 3, -1, -1))
+                self._backends = {**self._backends, kind: backend}
+                self._pipelines = {**self._pipelines, kind: self._pipeline(backend)}
             return self._pipelines[kind]
 
     def _forked(self) -> bool:

@@ -15,7 +15,7 @@ from PIL import ImageDraw, ImageFont
 from swiftdet.errors import InvalidArgument
 
 RGB: TypeAlias = tuple[int, int, int]
-_Rect: TypeAlias = tuple[float, float, float, float]
+Rect: TypeAlias = tuple[float, float, float, float]
 
 # Hues far apart for neighbouring class ids, all bright enough to stand out from photographs.
 _PALETTE: tuple[RGB, ...] = tuple(
@@ -26,7 +26,7 @@ _PALETTE: tuple[RGB, ...] = tuple(
     )
 )
 
-_FontType: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
+FontType: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def class_color(cls: int) -> RGB:
@@ -73,7 +73,7 @@ def draw_boxes(
     typeface = _font(font, size)
     picture = PilImage.fromarray(np.ascontiguousarray(bgr[:, :, ::-1]))
     draw = ImageDraw.Draw(picture)
-    rects: list[_Rect] = [
+    rects: list[Rect] = [
         (
             float(np.clip(round(x1), 0, width - 1)),
             float(np.clip(round(y1), 0, height - 1)),
@@ -87,15 +87,15 @@ def draw_boxes(
         x1, y1, x2, y2 = rect
         # Sides given in the wrong order have no outline that Pillow could draw.
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=line)
-    canvas = _Canvas(draw, typeface, (width, height))
-    taken: list[_Rect] = []
+    canvas = Canvas(draw, typeface, (width, height))
+    taken: list[Rect] = []
     for rect, color, label in zip(rects, colors, labels, strict=True):
         if label:
-            taken.append(_draw_label(canvas, rect, color, label, taken))
+            taken.append(draw_label(canvas, rect, color, label, taken))
     return np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
 
 
-def _font(font: str | Path | None, size: float) -> _FontType:
+def _font(font: str | Path | None, size: float) -> FontType:
     if font is None:
         return ImageFont.load_default(size)
     try:
@@ -105,14 +105,30 @@ def _font(font: str | Path | None, size: float) -> _FontType:
 
 
 @dataclass(frozen=True)
-class _Canvas:
+class Canvas:
+    """Where labels are written.
+
+    Attributes:
+        draw: of the picture.
+        font: of the labels.
+        size: (width, height) px of the picture.
+    """
+
     draw: ImageDraw.ImageDraw
-    font: _FontType
-    size: tuple[int, int]  # (width, height) px
+    font: FontType
+    size: tuple[int, int]
 
 
-def _draw_label(canvas: _Canvas, box: _Rect, color: RGB, label: str, taken: Sequence[_Rect]) -> _Rect:
-    """Draws one label where it fits best; returns the rectangle that it covers."""
+def draw_label(canvas: Canvas, box: Rect, color: RGB, label: str, taken: Sequence[Rect]) -> Rect:
+    """Draws one label where it fits best; returns the rectangle that it covers.
+
+    Args:
+        canvas: to draw on.
+        box: left, top, right, bottom of what the label belongs to, px.
+        color: behind the text.
+        label: the text.
+        taken: rectangles of labels that should stay readable.
+    """
     # Ascender and descender of one text for all, so that all labels are equally high.
     _, top, _, bottom = canvas.draw.textbbox((0, 0), "Ag", font=canvas.font)
     left, _, right, _ = canvas.draw.textbbox((0, 0), label, font=canvas.font)
@@ -124,7 +140,7 @@ def _draw_label(canvas: _Canvas, box: _Rect, color: RGB, label: str, taken: Sequ
     return rect
 
 
-def _place(box: _Rect, size: tuple[float, float], image_size: tuple[int, int], taken: Sequence[_Rect]) -> _Rect:
+def _place(box: Rect, size: tuple[float, float], image_size: tuple[int, int], taken: Sequence[Rect]) -> Rect:
     """Where the label goes: the first place that hides no other label, else the first of all."""
     (x1, y1, x2, y2), (w, h), (width, height) = box, size, image_size
     columns = (x1, x2 + 1 - w)
@@ -135,14 +151,14 @@ def _place(box: _Rect, size: tuple[float, float], image_size: tuple[int, int], t
     return next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
 
 
-def _shift_inside(rect: _Rect, image_size: tuple[int, int]) -> _Rect:
+def _shift_inside(rect: Rect, image_size: tuple[int, int]) -> Rect:
     x1, y1, x2, y2 = rect
     dx = max(min(0.0, image_size[0] - x2), -x1)
     dy = max(min(0.0, image_size[1] - y2), -y1)
     return (x1 + dx, y1 + dy, x2 + dx, y2 + dy)
 
 
-def _overlap(a: _Rect, b: _Rect) -> bool:
+def _overlap(a: Rect, b: Rect) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
@@ -147,6 +147,38 @@ def decode(content: bytes, name: str, max_pixels: int | None) -> tuple[ByteArray
     Raises:
         ImageError: not an image, too large, damaged or truncated.
     """
+    is_tiff = _opener(content[:_SIGNATURE_BYTES], name) is TiffImagePlugin.TiffImageFile
+    with _decoder_errors(name), tiff_files.quiet() if is_tiff else contextlib.nullcontext():
+        image, orientation = _opened(content, name, max_pixels)
+        pixels, note = pixels_of(image, name)
+    notes = [note] if note else []
+    if orientation in _ORIENTATIONS:
+        turn, words = _ORIENTATIONS[orientation]
+        # Pillow turns TIFF images itself while it loads them.
+        pixels = pixels if is_tiff else turn(pixels)
+        notes.insert(0, f"EXIF orientation {orientation} applied ({words})")
+    pixels.flags.writeable = False
+    return pixels, "; ".join(notes) or None
+
+
+def upright_size(content: bytes, name: str) -> tuple[int, int]:
+    """(height, width) px of what `decode` gives; of JPEG and PNG read from the file's head alone.
+
+    Raises:
+        ImageError: not an image, too large, or damaged where it was looked at.
+    """
+    opener = _opener(content[:_SIGNATURE_BYTES], name)
+    if opener not in (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile):
+        height, width = decode(content, name, None)[0].shape[:2]
+        return height, width
+    with _decoder_errors(name):
+        image, orientation = _opened(content, name, None)
+    width, height = image.size
+    return (width, height) if orientation in _SIDEWAYS else (height, width)
+
+
+def _opened(content: bytes, name: str, max_pixels: int | None) -> tuple[ImageFile.ImageFile, int]:
+    """The picture before its pixels are decoded, and its EXIF orientation."""
     opener = _opener(content[:_SIGNATURE_BYTES], name)
     exif = b""
     is_tiff = opener is TiffImagePlugin.TiffImageFile
@@ -158,28 +190,25 @@ def decode(content: bytes, name: str, max_pixels: int | None) -> tuple[ByteArray
         check_pixels(_gif_extent(content), max_pixels, name)
     elif is_tiff:
         content = tiff_files.prepared(content, name)
+    image = opener(io.BytesIO(content), "")
+    check_pixels(image.size, max_pixels, name)
+    orientation = (
+        image.tag_v2.get(_ORIENTATION_TAG, 1)  # type: ignore[attr-defined]
+        if is_tiff
+        else _exif_orientation(exif or image.info.get("exif", b""))
+    )
+    return image, orientation
+
+
+@contextlib.contextmanager
+def _decoder_errors(name: str) -> Iterator[None]:
+    """Turns what Pillow raises about broken content into an ImageError."""
     try:
-        with tiff_files.quiet() if is_tiff else contextlib.nullcontext():
-            image = opener(io.BytesIO(content), "")
-            check_pixels(image.size, max_pixels, name)
-            orientation = (
-                image.tag_v2.get(_ORIENTATION_TAG, 1)  # type: ignore[attr-defined]
-                if is_tiff
-                else _exif_orientation(exif or image.info.get("exif", b""))
-            )
-            pixels, note = pixels_of(image, name)
+        yield
     except ImageError:
         raise
     except DECODER_ERRORS as e:
         raise ImageError(f"{name}: damaged, truncated or of an unknown kind: {reason(e)}") from e
-    notes = [note] if note else []
-    if orientation in _ORIENTATIONS:
-        turn, words = _ORIENTATIONS[orientation]
-        # Pillow turns TIFF images itself while it loads them.
-        pixels = pixels if is_tiff else turn(pixels)
-        notes.insert(0, f"EXIF orientation {orientation} applied ({words})")
-    pixels.flags.writeable = False
-    return pixels, "; ".join(notes) or None
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int | None, name: str) -> None:
@@ -238,6 +267,7 @@ _ORIENTATIONS: dict[int, tuple[_Turn, str]] = {
     7: (lambda a: a.swapaxes(0, 1)[::-1, ::-1], "transposed and rotated by 180 degrees"),
     8: (lambda a: a.swapaxes(0, 1)[::-1], "rotated by 90 degrees anticlockwise"),
 }
+_SIDEWAYS = frozenset({5, 6, 7, 8})
 
 
 def _split_jpeg_exif(content: bytes) -> tuple[bytes, bytes]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 
 from swiftdet import device_images, image_files
-from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, InvalidType
+from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, InvalidType, SwiftdetError
 from swiftdet.frames import FrameInfo
 
 Color = Literal["bgr", "rgb"]
@@ -138,6 +138,8 @@ def _hint(source: object) -> str:
 def _as_array(source: Any, convert: Callable[[Any], npt.NDArray[Any]]) -> npt.NDArray[Any]:
     try:
         return convert(source)
+    except SwiftdetError:  # an object of ours that reads when it is asked says itself what is wrong
+        raise
     except (AttributeError, BufferError, TypeError, ValueError, RuntimeError) as e:
         raise InvalidType(
             f"image: {type(source).__name__} does not convert to an array: {image_files.reason(e)}"

@@ -54,6 +54,8 @@ class LoadedModel:
         input_shape: (N, 3, H, W) to compile for; N = 1 unless the file's batch is fixed.
         dynamic_batch: N is free.
         dynamic_size: H or W is free.
+        weights_precision: "fp32", "fp16", "bf16" or "int8": what the weights are stored in, whatever an engine computes
+            in; None where nothing tells.
         variant: of the zoo, where the network was built from its description.
         plan: a TensorRT engine, read and verified; `model` is empty then.
     """
@@ -67,6 +69,7 @@ class LoadedModel:
     input_shape: Shape4
     dynamic_batch: bool
     dynamic_size: bool
+    weights_precision: str | None = None
     variant: str | None = None
     plan: Plan | None = None
 
@@ -162,6 +165,7 @@ def load(
         input_shape=shape,
         dynamic_batch=file.image_input.shape[0] < 0,
         dynamic_size=_size_is_free(file),
+        weights_precision=file.weights_precision,
     )
 
 
@@ -190,6 +194,7 @@ def _build(
         input_shape=(1, 3, *spec.imgsz),
         dynamic_batch=True,
         dynamic_size=True,
+        weights_precision=precision,
         variant=variant.name,
     )
 

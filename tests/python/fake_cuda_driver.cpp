@@ -61,6 +61,10 @@ int cuDeviceGetName(char* name, int length, int device) {
                 gpus().at(static_cast<std::size_t>(device - 70)).name.c_str());
   return 0;
 }
+int cuDeviceGetPCIBusId(char* text, int length, int device) {
+  std::snprintf(text, static_cast<std::size_t>(length), "0000:%02x:00.0", device);
+  return 0;
+}
 int cuDeviceTotalMem_v2(std::size_t* bytes, int device) {
   *bytes = gpus().at(static_cast<std::size_t>(device - 70)).bytes;
   return 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from swiftdet import demo, zoo
+from swiftdet import demo, measurements, zoo
 
 
 @pytest.fixture(scope="module")
@@ -165,22 +166,40 @@ def test_val_on_the_bundled_sample(folder, tmp_path):
     done = run(folder, "val", "--model", "demo-yolov7", "--json", "--save-dir", str(tmp_path))
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["scores"]["AP"] > 0.6
-    assert document["images"] == 100
-    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "predictions.json"}
+    measured = document["measured"]
+    assert measured["scores"]["AP"] > 0.6
+    assert measured["dataset"]["images"] == 100
+    assert measurements.read(tmp_path / "report.json") == document
+    assert len(json.loads((tmp_path / "predictions.json").read_bytes())) == measured["predictions"]["count"]
     done = run(folder, "val", "--model", "demo-yolov7")
     assert done.stdout.startswith(
-        f"demo-yolov7: AP {100 * document['scores']['AP']:.1f} on 100 images with 479 objects"
+        f"demo-yolov7: AP {100 * measured['scores']['AP']:.1f} on 100 images with 479 objects, "
+        "protocol yolov7 (the model takes any size)"
     )
+
+
+def test_val_writes_its_report_where_it_is_asked_to(folder, tmp_path):
+    arguments = ["val", "--model", "demo-damo-yolo", "--performance", "latency", "-o", str(tmp_path / "a" / "out.json")]
+    done = run(folder, *arguments, "--save-dir", str(tmp_path / "b"), "--json")
+    assert done.returncode == 0, done.stderr
+    document = measurements.read(tmp_path / "a" / "out.json")
+    assert document == json.loads(done.stdout)
+    assert document["subject"]["performance"] == "latency"
+    assert document["provenance"]["command"][1:] == [*arguments, "--save-dir", str(tmp_path / "b"), "--json"]
+    predictions = document["measured"]["predictions"]
+    content = (tmp_path / "a" / predictions["file"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == predictions["sha256"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["--model", "model.onnx"], 2, "expected a folder and its annotations; only the demos bring a sample"),
+        (["--model", "demo-yolov7", "--protocol", "damo-yolo"], 2, "needs a model with stretch pre-processing"),
+        (["--model", "demo-yolov7", "--performance", "fast"], 2, "expected one of 'latency', 'throughput'"),
         (["--model", "demo-yolov7", "--images", "."], 2, "expected a folder and its annotations"),
         (["--model", "demo-yolov7", "--weights", "synthetic"], 1, "made up"),
-        (["--model", "demo-yolov7", "--protocol", "coco"], 2, "expected auto, yolov7-fixed"),
+        (["--model", "demo-yolov7", "--protocol", "coco"], 2, "expected auto, yolov7, yolov7-fixed"),
     ],
 )
 def test_val_refuses(folder, arguments, code, words):

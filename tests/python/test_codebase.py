@@ -226,6 +226,13 @@ MAY_IMPORT = {
     "sources.videos": {"errors", "frames", "images", "sources.expansion", "sources.pyav"},
     "sources.pipeline": {"checks", "errors", "results", "sources.expansion", "sources.videos"},
     "video_writer": {"errors", "images", "sources.pyav"},
+    # What is compared is arrays, and what is compared with is numbers: both are tested without a detector.
+    "verification.matching": set(),
+    "verification.comparison": {"verification.matching"},
+    "verification.figures": {"verification.comparison", "verification.gates", "verification.matching"},
+    "verification.gates": {"checks", "errors"},
+    "verification.worst": {"verification.comparison"},
+    "verification.pictures": {"drawing", "verification.comparison", "verification.matching"},
     # A dispatcher's policy knows neither threads nor detectors, so that it can be tested without them.
     "dispatch.lanes": set(),
     "dispatch.idle_threads": set(),
@@ -236,13 +243,66 @@ MAY_IMPORT = {
     "dispatch.statistics": set(),
     "dispatch.target": {"detector", "device_images", "errors", "results"},
     "dispatch.run": {"dispatch.target", "results"},
+    # What is computed from predictions knows neither detectors nor threads.
+    # A comparison is made of documents: no detector is needed to read one.
+    "comparison.columns": set(),
+    "comparison.published_tables": {"comparison.columns", "zoo"},
+    "comparison.notes": {"comparison.published_tables"},
+    "comparison.rows": {
+        "comparison.columns",
+        "comparison.published_tables",
+        "demo",
+        "errors",
+        "measurements",
+        "model_files.names",
+        "zoo",
+    },
+    "comparison.tables": {
+        "comparison.columns",
+        "comparison.notes",
+        "comparison.published_tables",
+        "comparison.rows",
+        "model_files.names",
+        "zoo",
+    },
+    "comparison.stages": {"comparison.columns", "comparison.rows", "comparison.tables"},
+    "comparison.verifications": {"comparison.rows"},
+    "comparison.panels": {
+        "comparison.columns",
+        "comparison.notes",
+        "comparison.published_tables",
+        "comparison.rows",
+        "comparison.tables",
+        "zoo",
+    },
+    "comparison.drawing": {"comparison.panels"},
+    "comparison.csv_file": {"comparison.columns", "comparison.published_tables", "comparison.rows", "zoo"},
+    "comparison.schedule": set(),
+    "evaluation.protocols": {"errors", "spec"},
+    "evaluation.dataset": {"errors", "image_files"},
+    "evaluation.predictions": set(),
+    "evaluation.partial_file": {"errors", "evaluation.predictions"},
+    "evaluation.rectangular": {"errors", "evaluation.protocols", "images", "ops"},
+    "evaluation.coco": set(),
+    "evaluation.confusion": {"evaluation.predictions"},
+    "evaluation.examples": {"drawing", "evaluation.confusion", "images"},
+    "evaluation.plots": {"evaluation.coco", "evaluation.confusion", "whole_files"},
+    # Loops and figures know no detector, so that they can be tested with one that sleeps where a test says.
+    "benchmarking.statistics": set(),
+    "benchmarking.stages": {"results"},
+    "benchmarking.calls": {"benchmarking.stages", "images"},
+    "benchmarking.loops": {"benchmarking.calls"},
+    "benchmarking.gpu_watch": {"cuda_devices", "errors"},
+    "benchmarking.interference": {"benchmarking.gpu_watch"},
+    "benchmarking.notes": {"benchmarking.statistics"},
+    "benchmarking.workload": {"demo", "errors", "image_files", "images", "sources"},
 }
 # Importing openvino has side effects (its library is only found and loaded); the rest executes what it reads, or
 # reaches for the network, or is a test's reference.
 NEVER_IMPORTED = {
     "cv2", "http", "marshal", "openvino", "pickle", "requests", "shelve", "socket", "torch", "ultralytics", "urllib"
 }  # fmt: skip
-OPTIONAL = {"av", "onnxruntime", "prometheus_client", "supervision", "tensorrt", "cuda"}
+OPTIONAL = {"av", "onnxruntime", "prometheus_client", "pynvml", "supervision", "tensorrt", "cuda"}
 
 
 def module_name(path: Path) -> str:
@@ -286,6 +346,8 @@ def test_python_imports_follow_the_arrows(path):
         assert used <= MAY_IMPORT[name]
     if not name.startswith("cli") and name != "__main__":
         assert not any(n == "cli" or n.startswith("cli.") for n in used), "the CLI is the outermost layer"
+        if not name.startswith("benchmarking") and name != "__init__":
+            assert not any(n.startswith("benchmarking") for n in used), "only the CLI uses what it measures"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
@@ -338,8 +400,15 @@ def test_importing_the_package_loads_nothing_slow(run_python):
         "onnxruntime",
         "openvino",
         "supervision",
+        "jinja2",
+        "jsonschema",
+        "pycocotools",
         "asyncio",
         "av",
+        "jsonschema",
+        "matplotlib",
+        "psutil",
+        "pycocotools",
     ]
     loaded = run_python(f"import sys, swiftdet; print([name for name in {slow!r} if name in sys.modules])")
     assert loaded.strip() == "[]"

@@ -400,6 +400,12 @@ def test_a_gpu_is_current_for_the_body_alone(fake_driver, run_python):
     assert shown == str(["0x1000000047", 1, error, 0, 0])
 
 
+def test_a_gpu_s_place_is_what_nvidia_s_other_libraries_know_it_by(fake_driver, run_python):
+    code = "from swiftdet import cuda_devices; print(cuda_devices.pci_bus_id(1))"
+    gpus = "NVIDIA T4/7/5/15360,NVIDIA A10/8/6/23028"
+    assert run_python(code, LD_LIBRARY_PATH=str(fake_driver), FAKE_GPUS=gpus).strip() == "0000:47:00.0"
+
+
 def test_doctor_shows_the_chain(fake_driver, run_python):
     code = "from swiftdet.cli import main; main(['doctor', '--json'])"
     gpus = "NVIDIA T4/7/5/15360"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 from PIL import ImageFile
 
-from swiftdet import images
+from swiftdet import image_files, images
 from swiftdet.errors import BackendUnavailable, ImageError, InvalidArgument, InvalidType
 
 RNG = np.random.default_rng(7)
@@ -298,6 +298,7 @@ class TestOrientation:
         np.testing.assert_array_equal(image.pixels, np.asarray(transposed.convert("RGB")))
         if kind == "JPEG":
             assert np.abs(image.bgr().astype(int) - by_opencv(content)).max() <= 3
+        assert image_files.upright_size(content, "picture") == image.size
         if orientation == 1:
             assert image.note is None
         else:

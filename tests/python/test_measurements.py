@@ -32,14 +32,38 @@ SUBJECT = {
     "isa": "avx2",
 }
 VERIFICATION = "verification"
+_SIDE = {"detections": 3, "paired": 3, "class_flips": 0, "nms_choices": 0, "alone": 0, "truncated": 0}
+_SPREAD = {"mean": 0.01, "p99": 0.02, "max": 0.02}
+_OPTIONS = {"iou": 0.7, "max_det": 300, "multi_label": False, "class_agnostic": False, "imgsz": [256, 256]}
+MEASURED = {
+    "reference": SUBJECT,
+    "images": {"count": 1, "sha256": "2" * 64},
+    "conf": 0.1,
+    "lowest_conf": 0.099,
+    "tolerance": {"name": "fp32", "same_box_px": 0.02, "same_score": 0.001},
+    "options": {"reference": _OPTIONS, "test": _OPTIONS},
+    "detections": {"reference": _SIDE, "test": _SIDE},
+    "pairs": 3,
+    "match_rate": 1.0,
+    "class_flip_rate": 0.0,
+    "nms_choice_rate": 0.0,
+    "box_error_px": _SPREAD,
+    "box_error_network_px": _SPREAD,
+    "box_shift_network_px": [0.0, 0.01, 0.0, 0.01],
+    "score_error": _SPREAD,
+    "raw_outputs": {"reference": {"values": 9, "nan": 0, "infinite": 0}, "test": None},
+    "raw_output_difference": {"output": 0.001},
+    "accuracy": None,
+    "worst": [],
+    "notes": [],
+    "passed": True,
+    "gates": [{"name": "min_match_rate", "limit": 1.0, "measured": 1.0, "outcome": "passed"}],
+}
 
 
 @pytest.fixture
 def document():
     return measurements.seal(VERIFICATION, subject=SUBJECT, measured=MEASURED, provenance=measurements.collect(seed=3))
-
-
-MEASURED: dict = {}
 
 
 def test_a_document_comes_back_as_it_was_written(document, tmp_path):
@@ -101,6 +125,7 @@ def test_the_layout_of_a_file_is_no_change(document, tmp_path):
         (b"\xff\xfe", "expected a result in JSON"),
         (b"[" * 100_000, "expected a result in JSON"),
         (b'{"format": NaN}', "NaN is no number"),
+        (b'{"format": -1e999}', "-1e999 is beyond all floats"),
         (b"[]", "expected a result of format"),
         (b'{"format": "swiftdet.benchmark/99"}', "benchmark/99"),
         (b'{"format": ["swiftdet.benchmark/1"]}', "expected a result of format"),
@@ -114,6 +139,16 @@ def test_what_is_no_result_is_refused(content, words, tmp_path):
         measurements.read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_nesting_of_any_depth_is_refused_or_read(document, tmp_path):
+    """Between what the parser takes and what the checks behind it take lie a few levels."""
+    path = tmp_path / "result.json"
+    text = json.dumps({**document, "subject": "here"})
+    for depth in range(800, 1000):
+        path.write_text(text.replace('"here"', "[" * depth + "]" * depth))
+        with pytest.raises(DocumentError):
+            measurements.read(path)
 
 
 def test_a_missing_file_is_refused(tmp_path):

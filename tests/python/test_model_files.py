@@ -20,6 +20,7 @@ from swiftdet import model
 from swiftdet.engines.signature import Port, Signature
 from swiftdet.errors import BackendUnavailable, InvalidArgument, InvalidType, ModelError, SwiftdetError
 from swiftdet.model_files.metadata import parse_metadata
+from swiftdet.model_files.model_file import weights_precision
 from swiftdet.model_files.names import COCO_80, parse_names
 
 SIZE = (64, 96)
@@ -503,7 +504,30 @@ def test_an_ir_of_half_precision_is_left_to_the_engine(tmp_path, write_ir):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
-    assert model.load(write_ir(tmp_path, proto)).spec.head.layout == "rows"
+    loaded = model.load(write_ir(tmp_path, proto))
+    assert loaded.spec.head.layout == "rows"
+    assert loaded.weights_precision == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("counts", "precision"),
+    [
+        ({}, "fp32"),
+        ({"int64": 900}, "fp32"),
+        ({"float": 900, "float16": 100, "int64": 9000}, "fp32"),
+        ({"float": 100, "FLOAT16": 900}, "fp16"),
+        ({"f32": 10, "i8": 900}, "int8"),
+        ({"bf16": 10}, "bf16"),
+    ],
+)
+def test_most_numbers_decide_what_the_weights_are(counts, precision):
+    assert weights_precision(counts) == precision
+
+
+def test_what_the_weights_of_a_file_are(tmp_path, write_ir):
+    """OpenVINO's own tools write weights in half precision unless told otherwise."""
+    assert load(save(tmp_path)).weights_precision == "fp32"
+    assert model.load(write_ir(tmp_path, make_models.build("yolov7-raw", size=SIZE))).weights_precision == "fp16"
 
 
 def test_a_suppression_inside_an_ir_is_refused_with_the_way_out(tmp_path, write_ir):

@@ -51,6 +51,15 @@ import swiftdet
 with swiftdet.Detector("model.onnx", device="cpu") as det:
     swiftdet.evaluate(det, ".", "truth.json").to_dict()
 """,
+    "benchmark": """
+import swiftdet
+swiftdet.benchmark("model.onnx", device="cpu", images=["a.png", "b.jpg"], duration_s=0.1, warmup_s=0, cold_start="this")
+""",
+    "verification": """
+import swiftdet
+with swiftdet.Detector("model.onnx", device="cpu") as det:
+    swiftdet.verify(det, det, ["a.png", "b.jpg"]).document
+""",
     "zoo and demo": """
 import swiftdet
 swiftdet.zoo.info("yolov7"); swiftdet.zoo.names()

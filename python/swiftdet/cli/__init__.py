@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | val | export | build | models | doctor | cache`."""
+"""The command line: `swiftdet predict`, `val`, `benchmark`, `verify`, `compare`, `export`, `build` and more."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from swiftdet.cli import output
 from swiftdet.cli.arguments import rewrite_key_values
 
 # Under other names: the functions must not hide the modules that they come from.
+from swiftdet.cli.benchmark import benchmark as _benchmark
 from swiftdet.cli.build import build as _build
 from swiftdet.cli.cache import cache as _cache
+from swiftdet.cli.compare import compare as _compare
 from swiftdet.cli.doctor import doctor as _doctor
 from swiftdet.cli.export import export as _export
 from swiftdet.cli.models import models as _models
 from swiftdet.cli.predict import predict as _predict
 from swiftdet.cli.val import val as _val
+from swiftdet.cli.verify import verify as _verify
 
 __all__ = ["main"]
 
@@ -38,6 +41,9 @@ _app = typer.Typer(
 _VERBS: dict[str, Callable[..., None]] = {
     "predict": _predict,
     "val": _val,
+    "benchmark": _benchmark,
+    "verify": _verify,
+    "compare": _compare,
     "export": _export,
     "build": _build,
     "models": _models,

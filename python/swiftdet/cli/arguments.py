@@ -88,6 +88,19 @@ def parse_imgsz(text: str) -> tuple[int, int]:
     return sides
 
 
+def parse_numbers(text: str, kind: type[int | float], option: str) -> list[Any]:
+    """`1,2,4` (also in brackets) as numbers of a kind, for an option whose name an error gives.
+
+    Raises:
+        typer.BadParameter: something that is no such number.
+    """
+    try:
+        return [kind(part) for part in text.strip("[]() ").split(",")]
+    except ValueError:
+        wanted = "whole numbers such as 1,4" if kind is int else "numbers such as 10,30"
+        raise typer.BadParameter(f"expected {wanted}, got {text!r:.60}", param_hint=option) from None
+
+
 def parse_classes(text: str, names: dict[int, str]) -> list[int]:
     """`0,2` or `person,bus` (also in brackets) as class ids.
 

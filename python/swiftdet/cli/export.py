@@ -56,7 +56,10 @@ def export(
     precision: Annotated[str, typer.Option(help="fp32, or fp16 for weights and feature maps.")] = "fp32",
     channel_order: Annotated[str, typer.Option(help="rgb, or bgr to take OpenCV's order without a swap.")] = "rgb",
     fold_divisor: Annotated[
-        bool, typer.Option("--fold-divisor", help="Take pixels of 0 to 255 (not exact; for other runtimes).")
+        bool,
+        typer.Option(
+            "--fold-divisor", help="Take pixels of 0 to 255, for other runtimes (not exact: see swiftdet verify)."
+        ),
     ] = False,
     as_json: output.JsonFlag = False,
     debug: output.DebugFlag = False,

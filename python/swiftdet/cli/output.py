@@ -56,6 +56,12 @@ def print_note(message: object) -> None:
     typer.echo(f"note: {one_line(message)}", err=True)
 
 
+def print_progress(message: object) -> None:
+    """One line on stderr about what is going on, for work that takes minutes."""
+    sys.stdout.flush()
+    typer.echo(one_line(message), err=True)
+
+
 @contextlib.contextmanager
 def reported_errors(*, debug: bool) -> Iterator[None]:
     """Turns an error of a verb into its line on stderr and its exit code.

@@ -51,18 +51,19 @@ class ProgressLine:
 
 
 @contextlib.contextmanager
-def progress(total: int, *, more: bool = False) -> Iterator[ProgressLine]:
+def progress(total: int, what: str = "detecting", *, more: bool = False) -> Iterator[ProgressLine]:
     """A bar on stderr for `total` items; silent for a single one and where stderr is no terminal.
 
     Args:
         total: items that are known of.
+        what: is done with them.
         more: others will be expected later, such as the frames of a video.
     """
     console = output.console(stderr=True)
     if (total < 2 and not more) or not console.is_terminal:
         yield ProgressLine(None, total)
         return
-    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         yield ProgressLine(bar, total)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from swiftdet import demo, zoo
+from swiftdet import demo, measurements, zoo
 from swiftdet.cli import output
 from swiftdet.cli.arguments import parse_imgsz
 from swiftdet.cli.progress import ProgressLine, progress
-from swiftdet.evaluation import EvalReport
+from swiftdet.evaluation import PROTOCOLS, EvalReport
+from swiftdet.evaluation.report import PREDICTIONS, REPORT
 
 
 def val(
@@ -29,8 +31,11 @@ def val(
         Path | None, typer.Option(metavar="FILE", help="Annotations in COCO's format; goes with --images.")
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="yolov7-fixed, damo-yolo, damo-yolo-nano or ultralytics; auto: the family's.")
+        str, typer.Option(help=f"{', '.join(PROTOCOLS)}; auto: the one of the model's family that fits it.")
     ] = "auto",
+    force_protocol: Annotated[
+        bool, typer.Option("--force-protocol", help="Take its thresholds though its geometry is not the model's.")
+    ] = False,
     family: Annotated[
         str | None, typer.Option(help="yolov7, damo-yolo or ultralytics, if the file leaves it open.")
     ] = None,
@@ -39,23 +44,45 @@ def val(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16, or on the CPU bf16.")] = "auto",
+    performance: Annotated[
+        str | None,
+        typer.Option(help="How the engine is compiled: latency or throughput; default: throughput on the CPU."),
+    ] = None,
     save_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write report.json and predictions.json here.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report, predictions and plots here; go on with what was interrupted."),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Drop what an interrupted evaluation left in --save-dir.")
+    ] = False,
+    output_file: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report here, too.")
     ] = None,
     as_json: output.JsonFlag = False,
     debug: output.DebugFlag = False,
 ) -> None:
     """Measure COCO accuracy, by pycocotools, through the pipeline that serves."""
     with output.reported_errors(debug=debug):
-        folder, truth = _dataset(model, images, annotations)
-        size = None if imgsz is None else parse_imgsz(imgsz)
+        dataset = _dataset(model, images, annotations)
+        detector = {
+            "model": model,
+            "weights": weights,
+            "family": family,
+            "imgsz": None if imgsz is None else parse_imgsz(imgsz),
+            "device": device,
+            "engine": engine,
+            "precision": precision,
+            "performance": performance or _performance(device, engine),
+        }
         report = _evaluated(
-            model, folder, truth, protocol, weights=weights, family=family, imgsz=size, device=device, engine=engine
+            detector, dataset, protocol=protocol, force_protocol=force_protocol, save_dir=save_dir, restart=restart
         )
-        if save_dir is not None:
-            report.save(save_dir)
+        document = report.to_dict() if save_dir is None else measurements.read(save_dir / REPORT)
+        if output_file is not None:
+            document = _write(report, output_file, save_dir)
         if as_json:
-            output.print_json({**report.to_dict(), "model": model, "provenance": _provenance(report)})
+            output.print_json(document)
         else:
             _print(model, report)
 
@@ -70,10 +97,17 @@ def _dataset(model: str, images: Path | None, annotations: Path | None) -> tuple
     )
 
 
-def _evaluated(model: str, images: Path, annotations: Path, protocol: str, **options: Any) -> EvalReport:
+def _performance(device: str, engine: str) -> str:
+    """Images are in flight together, which a CPU's engine can be compiled for; a GPU's is that of other work."""
+    from swiftdet import device_policy  # noqa: PLC0415 - looks for a GPU, which --help need not
+
+    return "latency" if device_policy.choose(device, engine).kind == "cuda" else "throughput"
+
+
+def _evaluated(detector: dict[str, Any], dataset: tuple[Path, Path], **options: Any) -> EvalReport:
     from swiftdet import Detector, evaluate  # noqa: PLC0415 - loads an engine, which --help need not
 
-    with Detector(model, **options) as detector, contextlib.ExitStack() as stack:
+    with Detector(**detector) as opened, contextlib.ExitStack() as stack:
         bar: ProgressLine | None = None
         shown = 0
 
@@ -84,11 +118,15 @@ def _evaluated(model: str, images: Path, annotations: Path, protocol: str, **opt
             bar.advance(done - shown)
             shown = done
 
-        return evaluate(detector, images, annotations, protocol=protocol, on_progress=follow)
+        return evaluate(opened, *dataset, on_progress=follow, **options)
 
 
-def _provenance(report: EvalReport) -> dict[str, Any]:
-    return {**output.provenance(), **report.provenance}
+def _write(report: EvalReport, path: Path, save_dir: Path | None) -> dict[str, Any]:
+    """Writes the report, which names its predictions from where it lies itself."""
+    predictions = None if save_dir is None else os.path.relpath(save_dir / PREDICTIONS, path.parent)
+    document = report.to_dict(predictions_file=predictions)
+    measurements.write(document, path)
+    return document
 
 
 def _print(model: str, report: EvalReport) -> None:
@@ -99,7 +137,7 @@ def _print(model: str, report: EvalReport) -> None:
         Text(
             output.one_line(
                 f"{model}: AP {_percent(report.ap)} on {report.images} images with {report.objects} objects, "
-                f"protocol {report.protocol.name}"
+                f"protocol {report.protocol.name} ({report.protocol_reason})"
             ),
             style="bold",
         ),
@@ -108,10 +146,14 @@ def _print(model: str, report: EvalReport) -> None:
     console.print("  ".join(f"{name} {_percent(value)}" for name, value in report.scores.items()), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("class")
-    table.add_column("AP", justify="right")
-    for name, value in report.per_class.items():
-        table.add_row(Text(output.one_line(name)), _percent(value))
+    for column in ("AP", "AP50", "objects"):
+        table.add_column(column, justify="right")
+    for name, score in report.class_scores.items():
+        table.add_row(Text(output.one_line(name)), _percent(score.ap), _percent(score.ap50), str(score.objects))
     console.print(table)
+    if report.images_per_s is not None:
+        again = f" after {report.resumed_images} of an earlier run" if report.resumed_images else ""
+        console.print(f"{report.images_per_s:.1f} images per second{again}", soft_wrap=True)
     if report.unknown_categories:
         names = ", ".join(report.unknown_categories)
         output.print_note(f"the detector has no class for {names}; they count as never found")

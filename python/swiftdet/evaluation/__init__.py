@@ -9,23 +9,27 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from swiftdet import checks, measurements
+from swiftdet.detector import Detector
 from swiftdet.errors import ModelError
-from swiftdet.evaluation import protocols
+from swiftdet.evaluation import protocols, running
+from swiftdet.evaluation.dataset import Dataset, Survey, read_dataset, survey
+from swiftdet.evaluation.partial_file import PartialFile
+from swiftdet.evaluation.predictions import Predictions
 from swiftdet.evaluation.protocols import PROTOCOLS, Protocol
 from swiftdet.evaluation.report import EvalReport
 
-if TYPE_CHECKING:
-    from swiftdet.detector import Detector
-    from swiftdet.evaluation.dataset import Dataset, Entry
-
 __all__ = ["PROTOCOLS", "EvalReport", "Protocol", "evaluate"]
 
-_IMAGES_AT_ONCE = 16
+# Of what a detector says of itself: where it lies and why it runs there does not change what it predicts.
+_WITHOUT_INFLUENCE = frozenset({"model", "file", "device_reason"})
 
 
 def evaluate(
@@ -34,84 +38,104 @@ def evaluate(
     annotations_json: str | os.PathLike[str],
     *,
     protocol: str = "auto",
+    force_protocol: bool = False,
+    save_dir: str | os.PathLike[str] | None = None,
+    restart: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvalReport:
     """Detects in every image of a COCO-format data set and scores the result by pycocotools.
 
+    Several images are in flight, by way of a `BatchDispatcher`; each gets what a call for it alone gives. A detector
+    made with `performance="throughput"` is fastest here.
+
     Args:
-        detector: whose thresholds are replaced by the protocol's; size, device and engine are its own.
+        detector: whose thresholds are replaced by the protocol's; engine and device are its own, as are the size and
+            the way images are fitted into it, unless the protocol has rectangular batches.
         images_dir: folder that the file names of the annotations are relative to.
         annotations_json: objects with `images`, `annotations` and `categories`. Categories are matched to the
-            detector's classes by name; those that the detector does not know count as never found, as COCO has it.
-        protocol: a name of `PROTOCOLS`; "auto": the one of the detector's family.
-        on_progress: called with (images done, images in all) after each batch, in the calling thread.
+            detector's classes by name; those that the detector does not know count as never found, as COCO has it, and
+            classes that are no category are not predicted.
+        protocol: a name of `PROTOCOLS`; "auto": the one of the detector's family, for YOLOv7 `yolov7` where the model
+            takes any size and `yolov7-fixed` where it does not. The report says which, and why.
+        force_protocol: take the protocol's thresholds although its geometry is not the model's, which keeps its own;
+            the result is labelled `NAME-forced`.
+        save_dir: folder to keep what was found while the evaluation runs, and to `EvalReport.save` the result in. One
+            that was interrupted goes on there when it is started again, with the same result.
+        restart: drop what an interrupted evaluation left in `save_dir`.
+        on_progress: called with (images done, images in all) after each image, in the calling thread.
 
     Raises:
         DatasetError: annotations that are none, an image that is missing, or no class in common.
         ImageError: an image that cannot be read.
         ModelError: the detector's weights are made up; its accuracy would mean nothing.
-        InvalidArgument: no such protocol, or one that the detector's description contradicts.
+        InvalidArgument: no such protocol, or one that contradicts the detector's description; `save_dir` holds an
+            unfinished evaluation of something else.
+        OSError: `save_dir` cannot be written.
 
-    Safe from several threads. Holds the detections of all images in memory: some 100 bytes each.
+    Safe from several threads. At most 16 images are in memory, and 48 bytes for each predicted box; pycocotools needs
+    about ten times that in the end.
     """
     if detector.spec.synthetic:
         raise ModelError("the weights are made up (synthetic): there is no accuracy to measure; give real weights")
-    chosen = protocols.choose(protocol, detector.spec)
-    # NumPy and pycocotools take a moment to load, which `swiftdet --help` should not.
-    from swiftdet.evaluation import coco  # noqa: PLC0415
-    from swiftdet.evaluation.dataset import read_dataset  # noqa: PLC0415
+    chosen = protocols.choose(
+        protocol,
+        detector.spec,
+        dynamic_size=detector.dynamic_size,
+        force=checks.switch("force_protocol", force_protocol),
+    )
+    from swiftdet.evaluation import coco  # noqa: PLC0415 - pycocotools takes a moment to load
 
+    provenance = measurements.collect(detector.device)
     dataset = read_dataset(Path(images_dir), Path(annotations_json))
     category_of_class = dataset.match(detector.names)
-    predictions: list[dict[str, Any]] = []
-    for start in range(0, len(dataset.entries), _IMAGES_AT_ONCE):
-        entries = dataset.entries[start : start + _IMAGES_AT_ONCE]
-        predictions += _detect(detector, entries, chosen, category_of_class)
-        if on_progress is not None:
-            on_progress(start + len(entries), len(dataset.entries))
-    scores = coco.score(dataset.truth, predictions)
-    return EvalReport(
-        scores=scores.summary,
-        per_class=scores.per_class,
-        images=len(dataset.entries),
-        objects=len(dataset.truth["annotations"]),
-        unknown_categories=tuple(dataset.unknown(detector.names)),
-        protocol=chosen,
-        predictions=predictions,
-        provenance=_provenance(detector, dataset),
-    )
-
-
-def _detect(
-    detector: Detector, entries: list[Entry], protocol: Protocol, category_of_class: dict[int, int]
-) -> list[dict[str, Any]]:
-    """Rows of COCO's result format: boxes x, y, width, height in px of the image."""
-    results = detector(
-        [entry.path for entry in entries],
-        conf=protocol.conf,
-        iou=protocol.iou,
-        max_det=protocol.max_det,
-        multi_label=protocol.multi_label,
-        classes=list(category_of_class),
-    )
-    return [
-        {
-            "image_id": entry.image_id,
-            "category_id": category_of_class[int(cls)],
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": score,
-        }
-        for entry, result in zip(entries, results, strict=True)
-        for (x1, y1, x2, y2), score, cls in zip(
-            result.xyxy.tolist(), result.conf.tolist(), result.cls.tolist(), strict=True
+    files = survey(dataset)
+    todo = running.jobs(dataset.entries, files.sizes, chosen.protocol, detector)
+    folder = None if save_dir is None else Path(save_dir)
+    image_ids = [entry.image_id for entry in dataset.entries]
+    with contextlib.ExitStack() as stack:
+        kept = None
+        if folder is not None:
+            settings = _settings(detector, chosen.protocol, dataset, files) | {"commit": provenance["commit"]}
+            kept = stack.enter_context(
+                PartialFile(
+                    folder,
+                    settings,
+                    image_ids=image_ids,
+                    categories=category_of_class.values(),
+                    restart=checks.switch("restart", restart),
+                )
+            )
+        outcome = running.run(detector, todo, chosen.protocol, category_of_class, kept=kept, on_progress=on_progress)
+        predictions = Predictions(image_ids, [outcome.found[image_id] for image_id in image_ids])
+        scores = coco.score(dataset.truth, predictions)
+        report = EvalReport(
+            scores=scores.summary,
+            class_scores=scores.per_class,
+            curves=scores.curves,
+            dataset=dataset,
+            images_sha256=files.sha256,
+            unknown_categories=tuple(dataset.unknown(detector.names)),
+            protocol=chosen.protocol,
+            protocol_reason=chosen.reason,
+            predictions=predictions,
+            subject=detector.provenance,
+            provenance=provenance,
+            duration_s=outcome.duration_s,
+            images_per_s=outcome.images_per_s,
+            resumed_images=outcome.resumed_images,
         )
-    ]
+        if folder is not None and kept is not None:
+            report.save(folder)
+            kept.remove()
+    return report
 
 
-def _provenance(detector: Detector, dataset: Dataset) -> dict[str, Any]:
+def _settings(detector: Detector, protocol: Protocol, dataset: Dataset, files: Survey) -> dict[str, Any]:
+    """Everything that the predictions depend on."""
     return {
-        **detector.provenance,
-        "imgsz": list(detector.imgsz),
-        "annotations": str(dataset.annotations),
-        "annotations_sha256": dataset.sha256,
+        **{key: value for key, value in detector.provenance.items() if key not in _WITHOUT_INFLUENCE},
+        "names": list(detector.names.values()),
+        "protocol": dataclasses.asdict(protocol),
+        "annotations": dataset.sha256,
+        "images": files.sha256,
     }

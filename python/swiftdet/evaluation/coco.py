@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pycocotools import coco as coco_module
 from pycocotools import cocoeval as cocoeval_module
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers, in its order: AP over IoU 0.50 to 0.95; small, medium and large; recall by boxes an image."""
 
+EVALUATOR = f"pycocotools {importlib.metadata.version('pycocotools')}"
+
 _MUTE = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Accuracy for one category, as fractions of one; None where there is nothing to score.
+
+    Attributes:
+        ap: over IoU 0.50 to 0.95.
+        ap50: at IoU 0.50.
+        objects: annotated, crowds included.
+    """
+
+    ap: float | None
+    ap50: float | None
+    objects: int
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Precision at 101 levels of recall, all areas, 100 boxes an image.
+
+    Attributes:
+        recall: float64 [101], 0 to 1.
+        precision: float64 [10, 101, categories], by IoU 0.50 to 0.95; -1 where a category has no object.
+        categories: their names.
+    """
+
+    recall: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
+    categories: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -24,20 +58,23 @@ class Scores:
 
     Attributes:
         summary: by the names of `SUMMARY`.
-        per_class: AP over IoU 0.50 to 0.95 by category name.
+        per_class: by category name.
+        curves: what both are means of.
     """
 
     summary: dict[str, float | None]
-    per_class: dict[str, float | None]
+    per_class: dict[str, ClassScore]
+    curves: Curves
 
 
-def score(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Scores:
-    """Scores rows of COCO's result format against checked annotations, by COCO's box metric."""
+def score(truth: dict[str, Any], predictions: Iterable[dict[str, Any]]) -> Scores:
+    """Scores rows of COCO's result format against checked annotations, by COCO's box metric. Changes neither."""
     with _quiet():
         reference = coco_module.COCO()
-        reference.dataset = truth
+        # pycocotools writes into the rows.
+        reference.dataset = {**truth, "annotations": [dict(row) for row in truth["annotations"]]}
         reference.createIndex()
-        run = cocoeval_module.COCOeval(reference, _loaded(reference, predictions), "bbox")
+        run = cocoeval_module.COCOeval(reference, _loaded(truth, predictions), "bbox")
         run.evaluate()
         run.accumulate()
         run.summarize()
@@ -45,18 +82,26 @@ def score(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Scores:
     # [IoU thresholds, recalls, categories, areas, limits]: all areas, 100 boxes.
     precision = run.eval["precision"][:, :, :, 0, -1]
     names = {row["id"]: row["name"] for row in truth["categories"]}
-    per_class = {names[category]: _mean(precision[:, :, i]) for i, category in enumerate(run.params.catIds)}
-    return Scores(summary, per_class)
+    objects = dict.fromkeys(names, 0)
+    for row in truth["annotations"]:
+        objects[row["category_id"]] += 1
+    per_class = {
+        names[category]: ClassScore(_mean(precision[:, :, i]), _mean(precision[0, :, i]), objects[category])
+        for i, category in enumerate(run.params.catIds)
+    }
+    return Scores(summary, per_class, Curves(run.params.recThrs, precision, tuple(per_class)))
 
 
-def _loaded(reference: Any, predictions: list[dict[str, Any]]) -> Any:
-    """The predictions as pycocotools takes them, which cannot load an empty list."""
-    if predictions:
-        return reference.loadRes(predictions)
-    empty = coco_module.COCO()
-    empty.dataset = {**reference.dataset, "annotations": []}
-    empty.createIndex()
-    return empty
+def _loaded(truth: dict[str, Any], predictions: Iterable[dict[str, Any]]) -> Any:
+    """The predictions as `loadRes` prepares them, without the outlines that it would add and boxes do not need."""
+    rows = [
+        {**row, "area": row["bbox"][2] * row["bbox"][3], "id": number, "iscrowd": 0}
+        for number, row in enumerate(predictions, start=1)
+    ]
+    loaded = coco_module.COCO()
+    loaded.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": rows}
+    loaded.createIndex()
+    return loaded
 
 
 def _known(value: float) -> float | None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swiftdet import image_files
 from swiftdet.errors import DatasetError
 
 _SHOWN = 5
 _LARGEST = 1e15  # px, or square px
+_LARGEST_ID = 2**53  # what float64 holds exactly
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image: its id in the annotations, and its file."""
+    """One image: its id in the annotations, its name there, and its file."""
 
     image_id: int
+    name: str
     path: Path
 
 
@@ -33,6 +38,8 @@ class Dataset:
         truth: the annotations as pycocotools takes them.
         annotations: their file.
         sha256: hex digest of that file.
+        name: what the annotations' `info` calls it, else the name of their file.
+        split: such as "val2017", where the name of their file holds one.
     """
 
     entries: list[Entry]
@@ -40,6 +47,8 @@ class Dataset:
     truth: dict[str, Any]
     annotations: Path
     sha256: str
+    name: str
+    split: str | None
 
     def match(self, names: Mapping[int, str]) -> dict[int, int]:
         """Category id by class id of a detector, for the classes whose names are those of categories.
@@ -59,6 +68,35 @@ class Dataset:
         """Categories that the detector has no class for."""
         known = set(names.values())
         return [name for name in self.categories if name not in known]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the files of a data set are.
+
+    Attributes:
+        sizes: (height, width) px of each image the right way up, in the order of the entries.
+        sha256: hex digest over all images: of what `sha256sum` prints for them, sorted by name as bytes (one line for
+            each: digest of the file, two blanks, its name).
+    """
+
+    sizes: list[tuple[int, int]]
+    sha256: str
+
+
+def survey(dataset: Dataset) -> Survey:
+    """Reads every image once, one after the other, without decoding its pixels.
+
+    Raises:
+        ImageError: a file that cannot be read, or is no image.
+    """
+    sizes, lines = [], []
+    for entry in dataset.entries:
+        content = image_files.read(str(entry.path))
+        sizes.append(image_files.upright_size(content, str(entry.path)))
+        lines.append((os.fsencode(entry.name), hashlib.sha256(content).hexdigest().encode("ascii")))
+    digest = hashlib.sha256(b"".join(b"%s  %s\n" % (file, name) for name, file in sorted(lines)))
+    return Survey(sizes, digest.hexdigest())
 
 
 def read_dataset(images: Path, annotations: Path) -> Dataset:
@@ -81,7 +119,8 @@ def read_dataset(images: Path, annotations: Path) -> Dataset:
         entries, categories, truth = _checked(document, images)
     except _Fault as e:
         raise DatasetError(f"{annotations}: {e}") from e
-    return Dataset(entries, categories, truth, annotations, hashlib.sha256(content).hexdigest())
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Dataset(entries, categories, truth, annotations, sha256, _name(document, annotations), _split(annotations))
 
 
 def _checked(document: object, images: Path) -> tuple[list[Entry], dict[str, int], dict[str, Any]]:
@@ -90,7 +129,7 @@ def _checked(document: object, images: Path) -> tuple[list[Entry], dict[str, int
         raise _Fault("expected an object with images, annotations and categories")
     categories = {row["name"]: row["id"] for row in _rows(document, "categories", {"id": int, "name": str})}
     entries = [
-        Entry(row["id"], _image(images, row["file_name"]))
+        Entry(row["id"], row["file_name"], _image(images, row["file_name"]))
         for row in _rows(document, "images", {"id": int, "file_name": str})
     ]
     if not categories or not entries:
@@ -118,6 +157,8 @@ def _rows(document: dict[str, Any], key: str, fields: Mapping[str, type]) -> lis
         for field, kind in fields.items():
             if not isinstance(row.get(field), kind) or isinstance(row[field], bool):
                 raise _Fault(f"{key}[{number}].{field}: expected {kind.__name__}, got {row.get(field)!r:.60}")
+        if abs(row["id"]) > _LARGEST_ID:
+            raise _Fault(f"{key}[{number}].id: expected at most 2**53 in size, got {row['id']!r:.60}")
         if row["id"] in seen:
             raise _Fault(f"{key}[{number}]: the id {row['id']} occurs twice")
         seen.add(row["id"])
@@ -138,7 +179,10 @@ def _image(folder: Path, name: str) -> Path:
 
 
 def _objects(document: dict[str, Any], images: set[int], categories: set[int]) -> list[dict[str, Any]]:
-    """The annotations, with the area and the crowd flag that pycocotools needs."""
+    """The annotations, with the area and the crowd flag that pycocotools needs.
+
+    Their ids count from 1 anew: a match with an object of id 0 is none to pycocotools.
+    """
     fields = {"id": int, "image_id": int, "category_id": int, "bbox": list}
     objects = []
     for number, row in enumerate(_rows(document, "annotations", fields)):
@@ -150,13 +194,27 @@ def _objects(document: dict[str, Any], images: set[int], categories: set[int]) -
         area = row.get("area", box[2] * box[3])
         if not _is_finite(area):
             raise _Fault(f"annotations[{number}].area: expected a number of square px, got {area!r:.60}")
-        objects.append({**row, "area": area, "iscrowd": int(bool(row.get("iscrowd", 0)))})
+        objects.append({**row, "id": number + 1, "area": area, "iscrowd": int(bool(row.get("iscrowd", 0)))})
     return objects
 
 
 def _is_finite(value: object) -> bool:
     # JSON's integers have no bound, those that NumPy will make of them do.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _name(document: dict[str, Any], annotations: Path) -> str:
+    info = document.get("info")
+    description = info.get("description") if isinstance(info, dict) else None
+    return description if isinstance(description, str) and description.strip() else annotations.stem
+
+
+_SPLIT = re.compile(r"(?:^|[_.-])((?:mini|train)?val|train|test(?:[_-]dev)?)(\d{4})?(?:$|[_.-])", re.IGNORECASE)
+
+
+def _split(annotations: Path) -> str | None:
+    found = _SPLIT.search(annotations.stem)
+    return None if found is None else found[1].lower().replace("_", "-") + (found[2] or "")
 
 
 def _some(names: Iterable[str]) -> str:

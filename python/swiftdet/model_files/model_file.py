@@ -10,9 +10,17 @@ from swiftdet.errors import ModelError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from swiftdet.model_files.graph import Graph
     from swiftdet.model_files.metadata import Metadata
+
+_PRECISIONS = {
+    **dict.fromkeys(("float", "f32", "fp32"), "fp32"),
+    **dict.fromkeys(("float16", "f16", "fp16"), "fp16"),
+    **dict.fromkeys(("bfloat16", "bf16"), "bf16"),
+    **dict.fromkeys(("int8", "uint8", "i8", "u8", "int4", "uint4", "i4", "u4"), "int8"),
+}
 
 MAX_MODEL_BYTES = (1 << 31) - 1
 """Protobuf's own limit, and so that of an ONNX model with its external data loaded."""
@@ -40,6 +48,7 @@ class ModelFile:
         image_input: the only input.
         graph: the structure, for recognition.
         metadata: what the exporter wrote beside the graph.
+        weights_precision: "fp32", "fp16", "bf16" or "int8": what most numbers of its constants are.
     """
 
     path: Path
@@ -50,6 +59,21 @@ class ModelFile:
     image_input: InputInfo
     graph: Graph
     metadata: Metadata
+    weights_precision: str
+
+
+def weights_precision(counts: Mapping[str, int]) -> str:
+    """What most numbers of a network's constants are; "fp32" where it has none of the types that weights have.
+
+    Args:
+        counts: how many numbers there are of each element type, in the words of ONNX or OpenVINO.
+    """
+    known: dict[str, int] = dict.fromkeys(("fp32", "fp16", "bf16", "int8"), 0)
+    for name, count in counts.items():
+        precision = _PRECISIONS.get(name.lower())
+        if precision is not None:
+            known[precision] += count
+    return max(known, key=lambda precision: known[precision])
 
 
 def read_bounded(path: str | os.PathLike[str], *, limit: int = MAX_MODEL_BYTES) -> bytes:

@@ -6,6 +6,8 @@ Nothing is resolved outside the model's folder, nothing is executed, sizes are b
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from swiftdet.errors import ModelError
 from swiftdet.model_files.external_data import all_tensors, load_external_data
 from swiftdet.model_files.graph import Graph
 from swiftdet.model_files.metadata import Metadata, parse_metadata
-from swiftdet.model_files.model_file import MAX_MODEL_BYTES, InputInfo, ModelFile, read_bounded
+from swiftdet.model_files.model_file import MAX_MODEL_BYTES, InputInfo, ModelFile, read_bounded, weights_precision
 from swiftdet.model_files.names import printable
 from swiftdet.model_files.onnx_checks import check_graph
 from swiftdet.model_files.onnx_surgery import cut_graph, use_float32_boundary
@@ -85,7 +87,14 @@ class OnnxFile:
             ),
             graph=view(self.proto) if self._changed else self.graph,
             metadata=self.metadata,
+            weights_precision=self._weights_precision(),
         )
+
+    def _weights_precision(self) -> str:
+        counts = Counter[str]()
+        for tensor in all_tensors(self.proto):
+            counts[_TYPE_NAMES.get(tensor.data_type, "")] += math.prod(tensor.dims)
+        return weights_precision(counts)
 
     def _image_input(self) -> onnx.ValueInfoProto:
         constants = {t.name for t in self.proto.graph.initializer}

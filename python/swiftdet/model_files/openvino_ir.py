@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swiftdet.errors import ModelError
 from swiftdet.model_files.graph import Graph, Node
 from swiftdet.model_files.metadata import parse_metadata
-from swiftdet.model_files.model_file import InputInfo, ModelFile, read_bounded
+from swiftdet.model_files.model_file import InputInfo, ModelFile, read_bounded, weights_precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +67,7 @@ def read_openvino_ir(path: Path) -> ModelFile:
         entries = {**entries, **_flat_yaml(text)}
     try:
         graph, image_input = _view(path, root)
+        precision = weights_precision(_constants_by_type(root))
     except (ValueError, AttributeError) as e:  # a layer without its id, a dimension that is no number
         raise ModelError(f"model {path}: the OpenVINO IR is damaged ({e}); export or download it again") from e
     digest = hashlib.sha256(data)
@@ -78,6 +81,7 @@ def read_openvino_ir(path: Path) -> ModelFile:
         image_input=image_input,
         graph=graph,
         metadata=parse_metadata(entries),
+        weights_precision=precision,
     )
 
 
@@ -144,6 +148,17 @@ def _view(path: Path, root: ET.Element) -> tuple[Graph, InputInfo]:
         tuple(int(d) if d.strip().isdecimal() else -1 for d in shape.split(",") if d),
         _DTYPES.get(kind, kind),
     )
+
+
+def _constants_by_type(root: ET.Element) -> Mapping[str, int]:
+    """How many numbers the constants of each element type hold."""
+    counts = Counter[str]()
+    for layer in root.iterfind("layers/layer"):
+        data = layer.find("data")
+        if layer.get("type") == "Const" and data is not None:
+            sides = [int(side) for side in data.get("shape", "").split(",") if side.strip()]
+            counts[data.get("element_type", "")] += math.prod(sides)
+    return counts
 
 
 def _text(element: ET.Element, key: str) -> str:

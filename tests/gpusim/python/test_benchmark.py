@@ -1,4 +1,4 @@
-"""The benchmark of GPU hosts as nvcc compiles it: its answers, here on the stand-in runtime; its times mean nothing."""
+"""Benchmarks on the stand-in runtime: the one of GPU hosts, as nvcc compiles it, by its answers; times mean nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import BUILD
+import swiftdet
+from conftest import BUILD, picture
 from stand_ins import environment
+from swiftdet import cuda_devices
 
 PROGRAM = BUILD / "benchmarks/gpu/gpu_benchmark"
 
@@ -48,3 +50,32 @@ def test_the_latency_script_prints_a_row_for_an_engine(columns_plan, in_new_proc
     assert row["batch"] == 2
     assert 0 < row["call_ms_p50"] <= row["call_ms_p90"] <= row["call_ms_p99"]
     assert row["network_ms_p50"] > 0
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_benchmark_tells_the_stages_of_a_gpu(columns_plan, monkeypatch, timed):
+    """Through the real pipeline, so that its names of stages are those that are expected; no driver is played here."""
+    monkeypatch.setattr(cuda_devices, "describe", lambda index: {"name": f"GPU {index}"})
+    document = swiftdet.benchmark(
+        columns_plan,
+        device="cuda",
+        images=[picture(33, 200), picture(97, 41)],
+        batch=[1, 3],
+        threads=2,
+        rate_hz=50,
+        duration_s=0.2,
+        warmup_s=0.01,
+        timed=timed,
+        cold_start="this",
+    )
+    assert document["subject"]["device"] == "cuda:0"
+    assert document["provenance"]["host"]["gpu"] == {"name": "GPU 0"}
+    assert len(document["measured"]["runs"]) == 4
+    apart = {"preprocess", "copy_in", "inference", "postprocess", "copy_out", "python"}
+    for run in document["measured"]["runs"]:
+        assert run["timed"] is timed
+        assert set(run["stages"]) == (apart if timed else {"device", "python"})
+        late = run["late"]["mean"] if run["late"] else 0.0
+        means = {name: stats["mean"] for name, stats in run["stages"].items()}
+        assert sum(means.values()) + late == pytest.approx(run["total"]["mean"], rel=0.02)
+        assert all(means[name] > 0 for name in means if name != "python")

@@ -8,10 +8,13 @@ from fuzzing.doors.checkpoints import CheckpointDoor
 from fuzzing.doors.command_line import CommandLineDoor
 from fuzzing.doors.documents import AnnotationsDoor, DescriptionDoor, ManifestDoor
 from fuzzing.doors.images import ImageDoor
+from fuzzing.doors.measurements import MeasurementsDoor
 from fuzzing.doors.models import IrDoor, IrRunDoor, OnnxDoor, OnnxRunDoor, OnnxRuntimeDoor, PlanDoor
+from fuzzing.doors.videos import VideoDoor
 
 DOORS: dict[str, type[Door]] = {
     "images": ImageDoor,
+    "videos": VideoDoor,
     "onnx": OnnxDoor,
     "onnx-run": OnnxRunDoor,
     "onnxruntime": OnnxRuntimeDoor,
@@ -22,6 +25,7 @@ DOORS: dict[str, type[Door]] = {
     "checkpoints": CheckpointDoor,
     "descriptions": DescriptionDoor,
     "annotations": AnnotationsDoor,
+    "measurements": MeasurementsDoor,
     "command-line": CommandLineDoor,
     "ops": OpsDoor,
     "calls": CallDoor,
