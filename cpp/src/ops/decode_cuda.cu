@@ -10,7 +10,7 @@
 // Bytes moved, [84, 8400] float32 with 300 candidates: scan reads every score once, 2.69 MB, in full lines (where there
 // is an objectness, that and the classes of the anchors that pass alone); it writes 2.4 KB of keys, rank reads those
 // twice and the four values of each box, a sector of 32 bytes each, and writes 28 bytes a candidate: together 1.02
-// times the scores.
+// times the scores, and 1.01 times the scores and boxes, which must be read.
 //
 // Select, in the rare image where it works: the list of keys, 8 bytes each, once for each digit that is looked at (8 at
 // most; few, as it stops where a digit decides) and once more to pick, and 8 bytes written for each that stays. Of more
