@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import pytest
 
-from swiftdet import engines, zoo
+from graph_pairs import LARGE, NOISE, SIDES, sessions_of
+from swiftdet import zoo
 
 ROUNDS, WARMUP = 20, 2
-NOISE = 1.03
-LARGE = 40e6
-SIDES = {"swiftdet": True, "official graph": False}
 VARIANTS = [pytest.param(name, marks=pytest.mark.slow if zoo.info(name).params > LARGE else ()) for name in zoo.names()]
 
 
@@ -31,23 +28,7 @@ def network(request):
     """What is timed, and a session of either graph with an image in it."""
     name = request.param
     height, width = (side // 2 if zoo.info(name).params > LARGE else side for side in zoo.info(name).imgsz)
-    image = np.random.default_rng(0).random((1, 3, height, width), dtype=np.float32)
-    image *= 1.0 if zoo.info(name).family == "yolov7" else 255.0
-    backends = {
-        side: engines.compile(
-            zoo.build(name, imgsz=(height, width), batch=1, deploy=deploy).SerializeToString(),
-            engine="openvino",
-            num_threads=1,
-        )
-        for side, deploy in SIDES.items()
-    }
-    sessions = {}
-    for side, backend in backends.items():
-        sessions[side] = backend.create_session((1, 3, height, width))
-        sessions[side].input[...] = image
-    for ours, official in zip(*(backend.infer(image) for backend in backends.values()), strict=True):
-        np.testing.assert_allclose(ours, official, rtol=0, atol=1e-4)
-    return f"network {name} {height}x{width}", sessions
+    return f"network {name} {height}x{width}", sessions_of(name, (height, width))
 
 
 @pytest.mark.benchmark(timer=time.process_time)

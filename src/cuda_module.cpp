@@ -24,6 +24,7 @@
 #include "register.hpp"
 #include "swiftdet/base/log.hpp"
 #include "swiftdet/cuda/device.hpp"
+#include "swiftdet/cuda/stream.hpp"
 #include "swiftdet/gpu_detector.hpp"
 #include "swiftdet/tensorrt.hpp"
 
@@ -194,7 +195,36 @@ void register_tensorrt(py::module_& m) {
             const GpuEngine::BatchRange range = self.batch_range(as_size(size));
             return std::make_pair(range.least, range.most);
           },
-          "size"_a, "Fewest and most images of (height, width) in one run; (0, 0): that size cannot be run.");
+          "size"_a, "Fewest and most images of (height, width) in one run; (0, 0): that size cannot be run.")
+      .def_property_readonly(
+          "profiles",
+          [](const GpuEngine& self) {
+            py::list ranges;
+            for (const GpuEngine::Profile& profile : self.profiles()) {
+              ranges.append(py::make_tuple(as_tuple(profile.least), as_tuple(profile.most)));
+            }
+            return ranges;
+          },
+          "Smallest and largest (N, 3, H, W) that it was built for, a list of pairs.")
+      .def(
+          "output_shapes",
+          [](const GpuEngine& self, std::int64_t batch, std::pair<int, int> size) {
+            const std::vector<Shape> shapes = [&] {
+              const GilReleased nogil;
+              const cuda::DeviceGuard current(self.device());
+              const cuda::Stream stream(self.device());
+              const Size of = as_size(size);
+              const auto context = self.create_context({batch, 3, of.height, of.width}, stream.handle());
+              stream.synchronize();  // what the context has set up
+              return context->output_shapes();
+            }();
+            py::list list;
+            for (const Shape& shape : shapes) list.append(as_tuple(shape));
+            return list;
+          },
+          "batch"_a, "size"_a,
+          "Shapes of the outputs for so many images of (height, width), in their order. Takes a session's memory while "
+          "it looks.\n\nRaises InvalidArgument when it was not built for that.");
   py::class_<tensorrt::Runtime, std::shared_ptr<tensorrt::Runtime>>(
       m, "TensorRTRuntime", "A loaded libnvinfer. One for each path and process; safe from several threads.")
       .def_static(

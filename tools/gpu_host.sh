@@ -39,9 +39,10 @@ if [ -z "$architectures" ]; then
 fi
 
 start=$SECONDS
+mkdir -p "$BUILD"
 echo "=== building for $architectures with $nvcc"
-cmake --preset gpu-host -DSWIFTDET_CUDA_ARCHITECTURES="$architectures" -DSWIFTDET_NVCC="$nvcc" >"$BUILD.log" 2>&1 ||
-  { cat "$BUILD.log" >&2; exit 1; }
+cmake --preset gpu-host -DSWIFTDET_CUDA_ARCHITECTURES="$architectures" -DSWIFTDET_NVCC="$nvcc" >"$BUILD/configure.log" 2>&1 ||
+  { cat "$BUILD/configure.log" >&2; exit 1; }
 cmake --build --preset gpu-host --parallel "$(nproc)"
 echo "=== built in $((SECONDS - start)) s"
 [ -z "$build_only" ] || exit 0

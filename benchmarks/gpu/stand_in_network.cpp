@@ -47,6 +47,9 @@ class GpuNetwork final : public GpuEngine {
   [[nodiscard]] BatchRange batch_range(Size size) const noexcept override {
     return size == Size{size_.height, size_.width} ? BatchRange{1, 16} : BatchRange{};
   }
+  [[nodiscard]] std::vector<Profile> profiles() const override {
+    return {{{1, 3, size_.height, size_.width}, {16, 3, size_.height, size_.width}}};
+  }
   [[nodiscard]] std::size_t context_bytes() const noexcept override { return 0; }
   [[nodiscard]] std::string description() const override { return "stand-in network"; }
   [[nodiscard]] std::unique_ptr<GpuContext> create_context(const Shape& shape,

@@ -86,6 +86,12 @@ class Engine:
         """
         Fewest and most images of (height, width) in one run; (0, 0): that size cannot be run.
         """
+    def output_shapes(self, batch: typing.SupportsInt | typing.SupportsIndex, size: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]) -> list:
+        """
+        Shapes of the outputs for so many images of (height, width), in their order. Takes a session's memory while it looks.
+
+        Raises InvalidArgument when it was not built for that.
+        """
     @property
     def description(self) -> str:
         """
@@ -105,6 +111,11 @@ class Engine:
     def outputs(self) -> list:
         """
         The same of every output, a list.
+        """
+    @property
+    def profiles(self) -> list:
+        """
+        Smallest and largest (N, 3, H, W) that it was built for, a list of pairs.
         """
 class TensorRTRuntime:
     """

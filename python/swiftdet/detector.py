@@ -71,7 +71,7 @@ class Detector:
         precision: "auto" (fp32 on the CPU, fp16 on a GPU), "fp32", "fp16", or on the CPU "bf16".
         performance: "latency" compiles for one call at a time, "throughput" for many in flight.
         imgsz: side or (height, width) in px of the network's input; None: the model's own. On a GPU an engine is built
-            for it, and calls cannot choose another.
+            for it, and calls cannot choose another; they can with an engine that was built for a range of sizes.
         color: channel order of arrays, "bgr" as OpenCV or "rgb". Files and PIL images know theirs.
         conf: candidates need a score strictly above this, 0..1.
         iou: a box is suppressed by a better one when their IoU is strictly above this, 0..1.
@@ -135,8 +135,8 @@ class Detector:
         self._device = choice
         self._precision = _resolved_precision(loaded, precision, on_gpu=gpu is not None)
         self._sessions = 0 if sessions is None else checks.whole("sessions", sessions)
-        # What it is; the content may be large. An engine for a GPU is built for one size.
-        dynamic_size = loaded.dynamic_size and gpu is None
+        # What it is; the content may be large. An engine that is built here is for one size.
+        dynamic_size = loaded.dynamic_size and (gpu is None or loaded.plan is not None)
         self._loaded = replace(loaded, model=b"", weights=b"", plan=None, dynamic_size=dynamic_size)
         self._name = os.fspath(model)
         self._performance = performance
@@ -468,8 +468,11 @@ class Detector:
         return [Detections.from_core(core, self._names, image) for image, core in zip(batch, raw, strict=True)]
 
     def _pipeline_for(self, imgsz: tuple[int, int]) -> Any:
-        """The pipeline compiled for the model's own size, or, made on first use, the one that takes any size."""
-        kind = "fixed" if imgsz == self.spec.imgsz else "flexible"
+        """The pipeline compiled for the model's own size, or, made on first use, the one that takes any size.
+
+        On a GPU there is one, for the sizes that its engine takes.
+        """
+        kind = "fixed" if imgsz == self.spec.imgsz or self._device.kind == "cuda" else "flexible"
         pipeline = self._pipelines.get(kind)
         if pipeline is not None:
             return pipeline
@@ -543,6 +546,8 @@ class Detector:
             )
         if imgsz[0] % spec.stride or imgsz[1] % spec.stride:
             raise InvalidArgument(f"imgsz: expected multiples of {spec.stride}, got {imgsz[0]}x{imgsz[1]}")
+        if self._device.kind == "cuda":
+            self._pipeline_for(imgsz).check_size(imgsz)
         return imgsz
 
     def _class_ids(self, classes: Sequence[int | str] | None) -> tuple[int, ...] | None:
@@ -578,12 +583,12 @@ class _GpuEngines:
         self._index = index
         self._opened: Any = None
 
-    def inspect(self, plan: Plan) -> Signature:
-        """Loads an engine that was read, and gives its ports."""
+    def inspect(self, plan: Plan, size: tuple[int, int]) -> Signature:
+        """Loads an engine that was read, and gives its ports: for inputs of `size` where it takes several."""
         from swiftdet.engines.tensorrt import running  # noqa: PLC0415 - hosts without a GPU need none of it
 
         self._opened = running.open_engine(plan, self._index)
-        return running.signature(self._opened)
+        return running.signature(self._opened, size)
 
     def open(self, loaded: LoadedModel, *, cache_dir: Path | None, **options: Any) -> Any:
         """The engine of a model: the one that the file is, or one that is built or found in the cache."""

@@ -88,7 +88,7 @@ def load(
     inspect: Inspect | None = None,
     precision: str = "fp32",
     trust_plan: bool = False,
-    inspect_plan: Callable[[Plan], Signature] | None = None,
+    inspect_plan: Callable[[Plan, tuple[int, int]], Signature] | None = None,
 ) -> LoadedModel:
     """Reads a detector and recognises what it holds.
 
@@ -105,7 +105,8 @@ def load(
         inspect: gives the ports of a model at an input shape; None asks the default engine.
         precision: "fp32" or "fp16" of a network that is built here; files are read as they are.
         trust_plan: accept an engine without swiftdet's manifest.
-        inspect_plan: gives the ports of such an engine, which means loading it.
+        inspect_plan: gives the ports of such an engine, for an input of (height, width) px where it takes several;
+            which means loading it.
 
     Raises:
         ModelError: the file is missing, damaged, unsafe, not a detector, ambiguous, or contradicts its description; an
@@ -211,25 +212,28 @@ def _load_plan(
     imgsz: tuple[int, int] | None,
     *,
     trust_plan: bool,
-    inspect_plan: Callable[[Plan], Signature] | None,
+    inspect_plan: Callable[[Plan, tuple[int, int]], Signature] | None,
 ) -> LoadedModel:
     """An engine: its description from the manifest, or recognised from its ports where it has none but is trusted."""
     from swiftdet.engines.tensorrt.plan_files import read_plan  # noqa: PLC0415 - engines have a format of their own
 
     plan = read_plan(path, trust_plan=trust_plan)
     if plan.manifest is not None:
-        spec, least, shape = plan.manifest.spec, plan.manifest.shapes[0], plan.manifest.shapes[1]
+        spec, (least, shape, most) = plan.manifest.spec, plan.manifest.shapes
         if family[0] not in {None, spec.family}:
             raise ModelError(f"family {family[0]!r} was asked for, but {path} describes itself as {spec.family!r}")
-        dynamic_batch = least != plan.manifest.shapes[2]
+        dynamic_batch, dynamic_size = least[0] != most[0], least[2:] != most[2:]
     else:
         if inspect_plan is None:
             raise BackendUnavailable(f"engine {path}: only TensorRT can tell what it holds; build it with swiftdet")
-        spec, shape, dynamic_batch = _recognise_plan(plan, inspect_plan(plan), family)
+        spec, shape, dynamic_batch, dynamic_size = _recognise_plan(plan, inspect_plan, family, imgsz)
     if imgsz is not None and imgsz != spec.imgsz:
-        raise InvalidArgument(
-            f"imgsz={imgsz[0]}x{imgsz[1]}: the engine was built for {spec.imgsz[0]}x{spec.imgsz[1]}; build another"
-        )
+        if not dynamic_size:
+            raise InvalidArgument(
+                f"imgsz={imgsz[0]}x{imgsz[1]}: the engine was built for {spec.imgsz[0]}x{spec.imgsz[1]}; build another"
+            )
+        _check_multiple(imgsz, spec.stride)
+        spec = dataclasses.replace(spec, imgsz=imgsz)  # whether it was built for it, the engine will tell
     return LoadedModel(
         spec=spec,
         model=b"",
@@ -239,26 +243,33 @@ def _load_plan(
         graph_sha256=None,
         input_shape=(shape[0], 3, *spec.imgsz),
         dynamic_batch=dynamic_batch,
-        dynamic_size=False,
+        dynamic_size=dynamic_size,
         plan=plan,
     )
 
 
 def _recognise_plan(
-    plan: Plan, found: Signature, family: tuple[str | None, str | None]
-) -> tuple[ModelSpec, tuple[int, ...], bool]:
-    """The description of an engine of other tools, its input shape, and whether its batch is open."""
+    plan: Plan,
+    inspect_plan: Callable[[Plan, tuple[int, int]], Signature],
+    family: tuple[str | None, str | None],
+    imgsz: tuple[int, int] | None,
+) -> tuple[ModelSpec, tuple[int, ...], bool, bool]:
+    """The description of an engine of other tools, its input shape, and whether its batch and its size are open.
+
+    `imgsz`: for which of its sizes, where it has several; None: the one that its own metadata name.
+    """
     from swiftdet.model_files.graph import Graph  # noqa: PLC0415 - only such engines need it
     from swiftdet.model_files.metadata import parse_metadata  # noqa: PLC0415
 
     metadata = parse_metadata({str(key): str(value) for key, value in plan.metadata.items()})
+    sides = imgsz or metadata.imgsz or (_DEFAULT_SIDE, _DEFAULT_SIDE)
+    found = inspect_plan(plan, sides)
     if len(found.inputs) != 1:
         listed = ", ".join(f"{port.name[:40]!r}" for port in found.inputs[:8]) or "none"
         raise ModelError(f"engine {plan.path}: expected one input, an image [N, 3, H, W]; its inputs are: {listed}")
     image = found.inputs[0]
     if len(image.shape) != 4 or image.shape[1] != 3:
         raise ModelError(f"engine {plan.path}: input {image.name[:80]!r} is {list(image.shape)}, no image [N, 3, H, W]")
-    sides = metadata.imgsz or (_DEFAULT_SIDE, _DEFAULT_SIDE)
     shape = (
         max(image.shape[0], 1),
         3,
@@ -274,7 +285,7 @@ def _recognise_plan(
         variant=family[1],
     )
     try:
-        return recognise(evidence), shape, image.shape[0] < 0
+        return recognise(evidence), shape, image.shape[0] < 0, min(image.shape[2:]) < 0
     except ModelError as e:
         raise ModelError(f"engine {plan.path}: {e}") from e
 

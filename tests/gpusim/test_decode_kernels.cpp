@@ -300,6 +300,32 @@ TEST_CASE("with more candidates than places the best stay, whatever room the lis
   }
 }
 
+TEST_CASE("where places are few, the scores are read again to choose") {
+  // 70 predictions, three tiles of a class-major head; 140 candidates are more than the list of keys holds.
+  Random random(5);
+  HeadCase c;
+  c.head.layout = ops::HeadLayout::kColumns;
+  c.head.num_classes = 2;
+  c.head.outputs = {"output"};
+  c.shapes = {Shape{1, 6, 70}};
+  c.values.emplace_back(6 * 70);
+  for (std::size_t i = 0; i < c.values[0].size(); ++i) {
+    c.values[0][i] = i < 4 * 70 ? random.real(40.0F, 120.0F) : random.real(0.3F, 1.0F);
+  }
+  for (const bool multi_label : {false, true}) {
+    for (const int max_candidates : {1, 2, 3}) {
+      CAPTURE(multi_label);
+      CAPTURE(max_candidates);
+      Request request;
+      request.multi_label = multi_label;
+      request.max_candidates = max_candidates;
+      const ImageResult expected = on_cpu(c, 0, request);
+      REQUIRE(expected.candidates.dropped == (multi_label ? 140 : 70) - max_candidates);
+      compare(c, TensorType::kFloat32, {request}, max_candidates, request.max_det);
+    }
+  }
+}
+
 TEST_CASE("an item that asks for more than the session's capacity gets the capacity") {
   Random random(7);
   Request asked;

@@ -195,6 +195,17 @@ TEST_CASE("values equal the CPU's bit for bit: formats, modes, interpolations, e
   CHECK(pictures > static_cast<std::size_t>(kCases));
 }
 
+TEST_CASE("two tiles in either direction, with the taps of both interpolations") {
+  Random random(2);
+  const Picture picture(random, {50, 200}, PixelFormat::kBgr);
+  for (const auto interpolation : {ops::Interpolation::kLinear, ops::Interpolation::kArea}) {
+    Batch batch{.target = {12, 140}};
+    batch.preprocess.interpolation = interpolation;
+    batch.preprocess.mode = ops::ResizeMode::kStretch;
+    compare(batch, {&picture});
+  }
+}
+
 TEST_CASE("frames of cameras at the size of a network (large)") {
   Random random(1);
   const Picture hd(random, {720, 1280}, PixelFormat::kBgr);

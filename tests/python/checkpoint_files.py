@@ -278,3 +278,63 @@ def yolov7_model(dtype: str = "float16", *, classes: int = 2, seed: int = 0) -> 
         traced=False,
     )
     return model, expected
+
+
+_CLASSES = {
+    "conv": "torch.nn.modules.conv.Conv2d",
+    "bn": "torch.nn.modules.batchnorm.BatchNorm2d",
+    "m": "torch.nn.modules.container.ModuleList",
+    "ia": "torch.nn.modules.container.ModuleList",
+    "im": "torch.nn.modules.container.ModuleList",
+}
+_BUFFERS = {"running_mean", "running_var", "num_batches_tracked", "anchors", "anchor_grid"}
+
+
+def yolov7_tree(state: dict[str, np.ndarray], *, names: list[str]) -> object:
+    """A whole YOLOv7-tiny model as the project pickles it: the tree of modules whose state dict is `state`.
+
+    Layers without entries come with it as in the official files: activations, and one pooling between the numbers.
+    """
+
+    def made(path: str, entries: dict[str, object]) -> object:
+        last = path.rpartition(".")[2]
+        children = {name: made(f"{path}.{name}", inner) for name, inner in entries.items() if isinstance(inner, dict)}
+        arrays = {name: array for name, array in entries.items() if isinstance(array, np.ndarray)}
+        kind = _CLASSES.get(last, "models.common.Conv")
+        if "conv" in children:
+            children["act"] = module("torch.nn.modules.activation.LeakyReLU", negative_slope=0.1, inplace=True)
+        elif "m" in children:
+            kind = "models.yolo.IDetect"
+        elif "implicit" in arrays:
+            kind = f"models.common.Implicit{path.rpartition('.')[0][-1].upper()}"
+        elif path.count(".") and last.isdecimal():
+            kind = "torch.nn.modules.conv.Conv2d"
+        return module(
+            kind,
+            modules=children,
+            parameters={name: parameter(array) for name, array in arrays.items() if name not in _BUFFERS},
+            buffers={name: tensor(array) for name, array in arrays.items() if name in _BUFFERS},
+            i=int(last) if last.isdecimal() else last,
+        )
+
+    root: dict[str, object] = {}
+    for key, array in state.items():
+        *path, leaf = key.split(".")
+        inner = root
+        for name in path[1:]:
+            inner = inner.setdefault(name, {})
+        inner[leaf] = array
+    layers = {name: made(name, entries) for name, entries in root.items()}
+    pooling = module("torch.nn.modules.pooling.MaxPool2d", kernel_size=2, stride=2)
+    layers["8"] = module("models.common.MP", modules={"m": pooling})
+    ordered = {name: layers[name] for name in sorted(layers, key=int)}
+    return module(
+        "models.yolo.Model",
+        modules={"model": module("torch.nn.modules.container.Sequential", modules=ordered)},
+        names=names,
+        nc=len(names),
+        yaml={"nc": len(names), "backbone": [[-1, 1, "Conv", [32, 3, 2, "None", 1, "nn.LeakyReLU(0.1)"]]], "ch": 3},
+        save=[7, 14, 21, 28],
+        stride=tensor(np.array([8.0, 16.0, 32.0], np.float32)),
+        traced=False,
+    )

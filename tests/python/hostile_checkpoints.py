@@ -323,6 +323,7 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     )
     end = plain.rindex(b"PK\x05\x06")
     yield "fewer entries than listed", patched(plain, end + 8, b"\x01\0\x01\0"), "wrong length"
+    yield "no entries listed", patched(plain, end + 8, bytes(8)), "one top folder"
     yield "more entries than listed", patched(plain, end + 8, b"\x09\0\x09\0"), "ends early"
     yield "sixty thousand entries", patched(plain, end + 8, b"\xfe\xff\xfe\xff"), "at most 32768"
     yield "a list beyond the end", patched(plain, end + 16, b"\xf0\xff\xff\x7f"), "overlaps its end"

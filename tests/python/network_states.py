@@ -27,7 +27,7 @@ def state_of(variant: str, fill: Fill, *, training: bool = False, num_classes: i
     if not training:
         return state
     for key in [key for key in state if key.endswith(".running_var")]:
-        state[key.replace("running_var", "num_batches_tracked")] = np.int64(7).reshape(())
+        state[key.replace("running_var", "num_batches_tracked")] = np.array(7, np.int64)
     architecture = yolov7.ARCHITECTURES[variant]
     if architecture.has_auxiliary_head:
         head = yolov7.head_index(architecture, training=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 THREADS = 16
+GUARD_S = 240.0  # no request takes as long
 CALLS_VARIABLE = "SWIFTDET_SHARING_CALLS"
 
 
@@ -66,6 +67,18 @@ def key(result: Any) -> tuple[Any, ...]:
 def serial_twins(detector: Any, pictures: list[np.ndarray], kinds: list[dict[str, Any]]) -> list[list[Any]]:
     """`twins[kind][picture]`: what each call gives alone, one after the other."""
     return [[key(detector(picture, **kind)) for picture in pictures] for kind in kinds]
+
+
+def through(dispatcher: Any) -> Callable[..., Any]:
+    """Calls as a detector takes them, of one image or a list, each image a request of its own."""
+
+    def call(images: Any, **options: Any) -> Any:
+        if not isinstance(images, list | tuple):
+            return dispatcher.submit(images, **options).result(GUARD_S)
+        futures = [dispatcher.submit(image, **options) for image in images]
+        return [future.result(GUARD_S) for future in futures]
+
+    return call
 
 
 def hammer(

@@ -24,7 +24,7 @@ from swiftdet.engines.tensorrt.building import build_plan
 from swiftdet.engines.tensorrt.options import Batches, BuildOptions
 from swiftdet.errors import SwiftdetError
 
-FREE_BATCH, FREE_SIDE = 4, 640
+FREE_BATCH, FREE_SIDE, FREE_SIDES = 4, 640, (320, 960)  # where the graph leaves them open
 WORKSPACE = 8 << 30  # four images of 1280x1280 in float32 need more than one GiB
 
 
@@ -62,8 +62,15 @@ def options_for(model: onnx.ModelProto, precision: str, timing_cache: Path | Non
     dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]  # 0 where it is free
     batches = Batches(dims[0], dims[0], dims[0]) if dims[0] else Batches(1, 2, FREE_BATCH)
     size = (dims[2] or FREE_SIDE, dims[3] or FREE_SIDE)
+    smallest, largest = ((dims[2] or side, dims[3] or side) for side in FREE_SIDES)
     return BuildOptions(
-        precision=precision, batches=batches, size=size, workspace_bytes=WORKSPACE, timing_cache=timing_cache
+        precision=precision,
+        batches=batches,
+        size=size,
+        smallest=smallest,
+        largest=largest,
+        workspace_bytes=WORKSPACE,
+        timing_cache=timing_cache,
     )
 
 

@@ -174,7 +174,10 @@ def test_truncated_at_every_kibibyte(tmp_path, form):
     assert len(data) > 64 << 10
     corpus = {str(size): data[:size] for size in range(0, len(data), 1024)} | {"model": model[: len(model) // 2]}
     results = read_watched(tmp_path, corpus)
+    assert len(results) > 64
     assert [name for name, result in results.items() if result["message"] is None] == []
+    over = {name: result["extra"] for name, result in results.items() if result["extra"] > len(corpus[name]) + SLACK}
+    assert over == {}
 
 
 def test_a_flipped_bit_is_found_or_harmless_in_a_zip(tmp_path):

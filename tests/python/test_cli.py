@@ -427,6 +427,8 @@ class TestModels:
         assert code == 0
         assert len(document["variants"]) == 16
         assert set(document["readable"]) == {".onnx", ".pt", ".xml"}
+        assert set(document["counting"]) == {"form", "params", "gflops"}
+        assert json.loads(run("models", "yolov7", "--json")[1])["counting"] == document["counting"]
 
     def test_variant(self, run):
         code, out, _ = run("models", "yolov7-d6")

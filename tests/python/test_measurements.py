@@ -125,6 +125,7 @@ def test_the_layout_of_a_file_is_no_change(document, tmp_path):
         (b"\xff\xfe", "expected a result in JSON"),
         (b"[" * 100_000, "expected a result in JSON"),
         (b'{"format": NaN}', "NaN is no number"),
+        (b'{"format": -1e999}', "-1e999 is beyond all floats"),
         (b"[]", "expected a result of format"),
         (b'{"format": "swiftdet.benchmark/99"}', "benchmark/99"),
         (b'{"format": ["swiftdet.benchmark/1"]}', "expected a result of format"),
@@ -138,6 +139,16 @@ def test_what_is_no_result_is_refused(content, words, tmp_path):
         measurements.read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_nesting_of_any_depth_is_refused_or_read(document, tmp_path):
+    """Between what the parser takes and what the checks behind it take lie a few levels."""
+    path = tmp_path / "result.json"
+    text = json.dumps({**document, "subject": "here"})
+    for depth in range(800, 1000):
+        path.write_text(text.replace('"here"', "[" * depth + "]" * depth))
+        with pytest.raises(DocumentError):
+            measurements.read(path)
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -7,13 +7,20 @@ compares the state of the process before and after.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
 import make_models
+import numpy as np
 import onnx
 import pytest
 from PIL import Image as PilImage
+from safetensors import numpy as safetensors
+
+import little_videos
+from network_states import random_fill, state_of
 
 JOBS = {
     "import": "import swiftdet",
@@ -53,19 +60,72 @@ with swiftdet.Detector("model.onnx", device="cpu") as det:
 import swiftdet
 swiftdet.benchmark("model.onnx", device="cpu", images=["a.png", "b.jpg"], duration_s=0.1, warmup_s=0, cold_start="this")
 """,
+    "verification": """
+import swiftdet
+with swiftdet.Detector("model.onnx", device="cpu") as det:
+    swiftdet.verify(det, det, ["a.png", "b.jpg"]).document
+""",
     "zoo and demo": """
 import swiftdet
 swiftdet.zoo.info("yolov7"); swiftdet.zoo.names()
 with swiftdet.Detector("demo-damo-yolo", device="cpu") as det:
     det(swiftdet.demo.picture())
 """,
+    "dispatcher": """
+import concurrent.futures, threading
+import numpy as np, swiftdet
+image = np.zeros((40, 50, 3), np.uint8)
+with swiftdet.Detector("model.onnx", device="cpu") as det, swiftdet.BatchDispatcher(det, max_delay_ms=1) as dispatcher:
+    def work():
+        futures = [dispatcher.submit(image, conf=0.01, deadline_ms=1e6) for _ in range(20)]
+        futures.append(dispatcher.submit(b"bad"))
+        concurrent.futures.wait(futures)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    list(dispatcher.map(["a.png", "b.jpg"])); dispatcher.stats().to_dict()
+assert dispatcher.stats().done == 82
+""",
+    "dispatcher in an event loop": """
+import numpy as np, swiftdet
+async def main():
+    image = np.zeros((40, 50, 3), np.uint8)
+    results = await asyncio.gather(*(dispatcher.asubmit(image) for _ in range(20)))
+    assert len(results) == 20
+with swiftdet.Detector("model.onnx", device="cpu") as det, swiftdet.BatchDispatcher(det) as dispatcher:
+    loop.run_until_complete(main())
+loop.close()
+""",
+    "video": """
+import swiftdet
+with swiftdet.Detector("model.onnx", device="cpu") as det:
+    assert len(list(det.predict("film/a.mp4", stream=True))) == 6
+    for _ in det.predict("film/a.mp4", stream=True, live=True): break
+    try: list(det.predict("bad/cut.mp4", stream=True))
+    except swiftdet.VideoError: pass
+    else: raise AssertionError
+""",
+    "checkpoints": """
+import numpy as np, swiftdet
+from swiftdet import checkpoints
+checkpoints.load("weights/nano.safetensors")
+with swiftdet.Detector("damo-yolo-ns", weights="weights/nano.safetensors", imgsz=64, device="cpu") as det:
+    det(np.zeros((40, 50, 3), np.uint8))
+""",
     "doctor": "import swiftdet; from swiftdet import doctor; doctor.run_checks(); swiftdet.build_config()",
+}
+
+BEFORE = {
+    # A loop makes a pair of sockets for itself, which is asyncio's deed.
+    "dispatcher in an event loop": "import asyncio; loop = asyncio.new_event_loop()",
 }
 
 WATCHED = """
 import ctypes, json, locale, logging, os, random, signal, sys, threading, warnings
-job, answer = json.load(sys.stdin)
+job, answer, beforehand = json.load(sys.stdin)
 import numpy as np  # whose own import changes what it likes
+names = {"__name__": "job"}
+exec(beforehand, names)
 LIBC = ctypes.CDLL(None)
 LIBC.setlocale.restype = LIBC.getenv.restype = ctypes.c_char_p
 environ = ctypes.POINTER(ctypes.c_char_p).in_dll(LIBC, "environ")
@@ -110,7 +170,7 @@ def listen(event, arguments):
 before = state()
 sys.addaudithook(listen)
 listed = sorted(os.listdir("."))
-exec(compile(job, "job", "exec"), {"__name__": "job"})
+exec(compile(job, "job", "exec"), names)
 files = sorted(os.listdir("."))
 after = state()
 changed = {key: [str(before[key])[:300], str(after[key])[:300]] for key in before if before[key] != after[key]}
@@ -137,6 +197,12 @@ def folder(tmp_path_factory):
     content[8:40] = b"\xff" * 32  # of which libtiff would complain on stderr
     (bad / "cut.tif").write_bytes(content)
     (folder / "lzw.tif").unlink()
+    (folder / "film").mkdir()
+    film = little_videos.write(folder / "film/a.mp4", little_videos.pictures(6))
+    (bad / "cut.mp4").write_bytes(film.read_bytes()[:1000])
+    (folder / "weights").mkdir()
+    state = {name: np.asarray(array) for name, array in state_of("damo-yolo-ns", random_fill).items()}
+    safetensors.save_file(state, folder / "weights/nano.safetensors")
     (bad / "cut.xml").write_text("<net")
     (bad / "cut.engine").write_bytes(b"ftrt")
     truth = {
@@ -148,12 +214,12 @@ def folder(tmp_path_factory):
     return folder
 
 
-def watched(job: str, folder, run_in) -> dict:
+def watched(job: str, folder, run_in, beforehand: str = "") -> dict:
     """What a job did, after its outputs were seen to be empty."""
     answer = folder.parent / "answer.json"
     done = subprocess.run(
         [sys.executable, "-c", WATCHED],
-        input=json.dumps([job, str(answer)]),
+        input=json.dumps([job, str(answer), beforehand]),
         cwd=run_in,
         capture_output=True,
         text=True,
@@ -167,7 +233,8 @@ def watched(job: str, folder, run_in) -> dict:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_leaves_its_process_and_the_machine_as_they_were(job, folder):
-    assert watched(JOBS[job], folder, folder) == {"heard": [], "changed": {}, "made": []}
+    found = watched(JOBS[job], folder, folder, BEFORE.get(job, ""))
+    assert found == {"heard": [], "changed": {}, "made": []}
 
 
 def test_a_folder_for_compiled_models_is_the_only_thing_written(folder):
@@ -176,6 +243,52 @@ def test_a_folder_for_compiled_models_is_the_only_thing_written(folder):
     code = f"import swiftdet; swiftdet.Detector('model.onnx', device='cpu', cache_dir={str(cache)!r}).close()"
     assert watched(code, folder, folder) == {"heard": [], "changed": {}, "made": ["cache"]}
     assert any(cache.iterdir())
+
+
+CUDA_LIBRARIES = ("libcuda.so.1", "libcudart.so.12", "libcudart.so.13", "libnvinfer.so.10", "libnvinfer.so.11")
+LOADED = """
+import json, sys
+asked = []
+sys.addaudithook(lambda event, arguments: asked.append(str(arguments[0])) if event == "ctypes.dlopen" else None)
+{code}
+mapped = {{line.split("/")[-1].strip() for line in open("/proc/self/maps") if "/" in line}}
+print(json.dumps([name for name in [*asked, *mapped] if name.split("/")[-1].startswith(("libcuda", "libnv"))]))
+"""
+
+
+@pytest.fixture(scope="module")
+def cuda_libraries(tmp_path_factory):
+    """Libraries with NVIDIA's names where the loader finds them, so that a request for one is seen to succeed."""
+    folder = tmp_path_factory.mktemp("cuda-libraries")
+    if (compiler := shutil.which("g++")) is None:
+        pytest.skip("no g++")
+    for name in CUDA_LIBRARIES:
+        command = [compiler, "-shared", "-fPIC", "-x", "c++", "-o", str(folder / name), "-"]
+        subprocess.run(command, input="int nothing_to_be_found_here;", check=True, text=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import swiftdet", []),
+        ("import swiftdet.cli, swiftdet.doctor; swiftdet.build_config(); swiftdet.zoo.names()", []),
+        ("import swiftdet; swiftdet.Detector('demo-damo-yolo', device='cpu').close()", []),
+        ("import ctypes; ctypes.CDLL('libnvinfer.so.10')", ["libnvinfer.so.10"]),
+    ],
+)
+def test_importing_and_the_cpu_load_nothing_of_nvidia(code, expected, cuda_libraries):
+    """Neither through ctypes nor from C++; the last one sees that the watch sees."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.format(code=code)],
+        env={**os.environ, "LD_LIBRARY_PATH": str(cuda_libraries)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(json.loads(done.stdout.splitlines()[-1])) == set(expected)
 
 
 def test_the_folder_of_the_process_does_not_matter(folder, tmp_path):

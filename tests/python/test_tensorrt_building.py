@@ -302,6 +302,40 @@ def test_the_size_is_fixed_before_the_builder_sees_the_graph(trt, gpu, nano):
     assert (manifest.tensorrt, manifest.plan_bytes) == (trt.__version__, len(plan))
 
 
+def test_a_range_of_sizes_leaves_the_graph_open(trt, gpu, nano):
+    options = engines.options_for(nano, precision="fp32", smallest=32, largest=(128, 96))
+    _, manifest = engines.build(nano, options, engines.target())
+    (built,) = trt.builds
+    shapes = ((1, 3, 32, 32), (1, 3, 64, 64), (8, 3, 128, 96))
+    assert built["shapes"] == [{"images": shapes}]
+    assert manifest.shapes == shapes
+    assert manifest.spec.imgsz == (64, 64)
+    dims = onnx.load_model_from_string(built["content"]).graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == [0, 3, 0, 0]
+    assert gpu == [0]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({"smallest": 50}, "imgsz: expected multiples of 32, got 50x50"),
+        ({"smallest": 96}, "smallest <= best <= largest, in height and in width, got 96x96, 64x64, 64x64"),
+        ({"largest": (128, 32)}, "got 64x64, 64x64, 128x32"),
+        ({"largest": 1 << 20}, "imgsz: expected 1 to"),
+    ],
+)
+def test_ranges_that_are_none(nano, sizes, words):
+    with pytest.raises(InvalidArgument, match=words):
+        engines.options_for(nano, **sizes)
+
+
+def test_a_fixed_size_is_kept(nano):
+    fixed = dataclasses.replace(nano, dynamic_size=False)
+    assert engines.options_for(fixed, smallest=64, largest=64).shapes()[2] == (8, 3, 64, 64)
+    with pytest.raises(InvalidArgument, match="takes 64x64 and no other size; export it with a dynamic size"):
+        engines.options_for(fixed, largest=128)
+
+
 def test_a_variant_is_built_in_half_precision_by_us(trt, gpu):
     loaded = models.load("damo-yolo-ns", weights="synthetic", imgsz=64, precision="fp16")
     engines.build(loaded, engines.options_for(loaded), engines.target())
@@ -336,6 +370,7 @@ def test_the_cache_builds_once_for_each_thing_that_matters(trt, nano, tmp_path):
     assert first.manifest.spec == nano.spec
     others = [
         get(precision="fp32", batches=Batches(1, 4, 8)),
+        get(largest=128),
         get(workspace_bytes=1 << 30),
         get(target=dataclasses.replace(where, driver="590")),
         get(target=dataclasses.replace(where, device=dataclasses.replace(T4, name="NVIDIA L4", capability=(8, 9)))),
@@ -391,6 +426,8 @@ def test_build_prints_one_line_for_people(tmp_path, capsys):
             "least <= best <= most",
         ),
         (["damo-yolo-ns", "--weights", "synthetic", "--workspace", "-1"], 2, "workspace"),
+        (["damo-yolo-ns", "--weights", "synthetic", "--max-imgsz", "320"], 2, "smallest <= best <= largest"),
+        (["damo-yolo-ns", "--weights", "synthetic", "--min-imgsz", "large"], 2, "expected a size such as 640"),
     ],
 )
 @pytest.mark.usefixtures("gpu", "trt")

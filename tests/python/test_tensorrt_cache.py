@@ -202,12 +202,23 @@ def test_an_engine_describes_itself(engine, capsys):
     assert (document["format"], document["bytes"]) == ("tensorrt", len(PLAN))
 
 
+def test_an_engine_for_a_range_of_sizes(tmp_path):
+    path = tmp_path / "range.engine"
+    write_plan(path, PLAN, manifest(shapes=((1, 3, 32, 32), (1, 3, 64, 96), (1, 3, 128, 128))))
+    loaded = models.load(path)
+    assert (loaded.input_shape, loaded.dynamic_batch, loaded.dynamic_size) == ((1, 3, 64, 96), False, True)
+    other = models.load(path, imgsz=128)
+    assert (other.spec.imgsz, other.input_shape) == ((128, 128), (1, 3, 128, 128))
+    with pytest.raises(InvalidArgument, match="multiples of"):
+        models.load(path, imgsz=100)
+
+
 def test_a_trusted_engine_is_recognised_by_its_ports(tmp_path):
     header = json.dumps({"names": {"0": "cat", "1": "dog"}, "imgsz": [64, 96], "stride": 32, "task": "detect"}).encode()
     path = tmp_path / "yolo.engine"
     path.write_bytes(len(header).to_bytes(4, "little") + header + PLAN)
     ports = Signature((Port("images", (-1, 3, 64, 96)),), (Port("output0", (-1, 6, 126)),))
-    loaded = models.load(path, trust_plan=True, inspect_plan=lambda _plan: ports)
+    loaded = models.load(path, trust_plan=True, inspect_plan=lambda _plan, _size: ports)
     assert (loaded.spec.head.layout, loaded.spec.names, loaded.spec.imgsz) == ("columns", ("cat", "dog"), (64, 96))
     assert (loaded.input_shape, loaded.dynamic_batch) == ((1, 3, 64, 96), True)
     assert loaded.spec.source.startswith("inferred")
@@ -215,7 +226,7 @@ def test_a_trusted_engine_is_recognised_by_its_ports(tmp_path):
         models.load(path, trust_plan=True)
     odd = Signature((Port("images", (1, 64, 96, 3)),), ports.outputs)
     with pytest.raises(ModelError, match=r"no image \[N, 3, H, W\]"):
-        models.load(path, trust_plan=True, inspect_plan=lambda _plan: odd)
+        models.load(path, trust_plan=True, inspect_plan=lambda _plan, _size: odd)
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ class Door(abc.ABC):
     hang_s = 60.0
     """A case that takes longer is a finding. Far above what any takes, as the machine may be busy."""
     memory_mib = 512
-    """A case that raises the process's peak memory by more is a finding."""
+    """A case during which the process needs more, beyond what it held before, is a finding."""
     may_import = True
     """Modules may be loaded, code made and files of the interpreter read on the way."""
 
@@ -30,6 +30,10 @@ class Door(abc.ABC):
 
     def warm_up(self) -> None:  # noqa: B027 - most doors load nothing
         """Loads what is loaded once, before anything is watched."""
+
+    def allowed_mib(self, case: bytes) -> float:  # noqa: ARG002 - a door may go by the size of a case
+        """The memory that a case may take."""
+        return self.memory_mib
 
     @abc.abstractmethod
     def case(self, rng: random.Random) -> bytes:

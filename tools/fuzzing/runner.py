@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzzing.door import Door
-from fuzzing.watch import Watch, peak_mib
+from fuzzing.watch import Watch, peak_mib, reset_peak
 from swiftdet.errors import SwiftdetError
 
 _HEADER = struct.Struct("<qd")  # the case at hand, and when it began
 _LABEL = 64
 _MOST_LABELS = 250
 _OTHER = 251
-_FOUND = 252
+_FOUND = 253
 _STARTUP_S = 300.0
 _KEPT = 3  # cases of one kind of finding that are written
 
@@ -196,6 +196,7 @@ class Runner:
 
     def _judge(self, case: bytes, watch: Watch) -> tuple[str, tuple[str, str] | None]:
         """The outcome of one case; and where it is a finding, its kind and what there is to say."""
+        reset_peak()
         before = peak_mib()
         printed = self._noise.stat().st_size
         error: BaseException | None = None
@@ -220,7 +221,7 @@ class Runner:
                 text = file.read(4000).decode(errors="replace")
                 line = re.sub(r"\d+", "#", text.strip().split("\n")[0].rpartition(": ")[2])
                 return "", (f"printed {line[:60]}", text)
-        if grown > self._door.memory_mib:
+        if grown > self._door.allowed_mib(case):
             return "", ("memory", f"peak memory grew by {grown:.0f} MiB")
         return (label if error is None else _refusal(error, self._door.folder)), None
 

@@ -64,6 +64,12 @@ class GpuEngine {
     std::int64_t most = 0;
   };
   [[nodiscard]] virtual BatchRange batch_range(Size size) const noexcept = 0;
+  /// Inputs [N, 3, H, W] that it was built for: each between `least` and `most` in every dimension.
+  struct Profile {
+    Shape least;
+    Shape most;
+  };
+  [[nodiscard]] virtual std::vector<Profile> profiles() const = 0;
   /// Device memory that a context takes for itself, beyond its inputs and outputs; the most of any shape.
   [[nodiscard]] virtual std::size_t context_bytes() const noexcept = 0;
   /// "TensorRT 10.14.1, NVIDIA T4 (cuda:0)": for provenance.

@@ -176,6 +176,8 @@ class Engine final : public GpuEngine {
     return range;
   }
 
+  [[nodiscard]] std::vector<Profile> profiles() const override { return profiles_; }
+
   [[nodiscard]] std::unique_ptr<GpuContext> create_context(const Shape& shape,
                                                            cuda::StreamHandle stream) const override {
     const std::int32_t profile = profile_for(shape);
@@ -190,11 +192,6 @@ class Engine final : public GpuEngine {
   }
 
  private:
-  struct Profile {
-    Shape least;
-    Shape most;
-  };
-
   [[nodiscard]] GpuPort read_port(const char* name) const {
     const nvinfer1::DataType type = engine_->getTensorDataType(name);
     const Shape shape = as_shape(engine_->getTensorShape(name));

@@ -69,8 +69,12 @@ struct GpuDetector::State {
   [[nodiscard]] GpuEngine::BatchRange batches_of(Size size) const {
     const GpuEngine::BatchRange range = config.engine->batch_range(size);
     if (range.most < 1) {
+      std::string ranges;
+      for (const GpuEngine::Profile& profile : config.engine->profiles()) {
+        ranges += (ranges.empty() ? "" : ", ") + profile.least.to_string() + " to " + profile.most.to_string();
+      }
       throw InvalidArgument("the engine was not built for images of " + std::to_string(size.height) + "x" +
-                            std::to_string(size.width) + "; its input is " + config.engine->input().shape.to_string());
+                            std::to_string(size.width) + "; its input may be " + ranges);
     }
     return {range.least, std::max(range.least, std::min<std::int64_t>(range.most, std::max(config.max_batch, 1)))};
   }

@@ -265,13 +265,20 @@ __global__ void __launch_bounds__(kThreads)
   const bool has_taps = image.source.pixels != nullptr && image.rule != ResizeRule::kCopy &&
                         image.rule != ResizeRule::kHalve && image.rule != ResizeRule::kWholeShrink;
   if (has_taps) {
+    // Copied: g++ lets a function write its result in place, where its race detector does not see it.
     const int thread = row * kThreadsX + column;
     if (thread < kTileWidth) {
       const int d = tile_x + thread - image.pad_left;
-      if (d >= 0 && d < image.resized.width) columns[thread] = column_taps(image, d);
+      if (d >= 0 && d < image.resized.width) {
+        const Taps taps = column_taps(image, d);
+        columns[thread] = taps;
+      }
     } else if (thread < kTileWidth + kTileHeight) {
       const int d = tile_y + (thread - kTileWidth) - image.pad_top;
-      if (d >= 0 && d < image.resized.height) rows[thread - kTileWidth] = row_taps(image, d);
+      if (d >= 0 && d < image.resized.height) {
+        const Taps taps = row_taps(image, d);
+        rows[thread - kTileWidth] = taps;
+      }
     }
     __syncthreads();
   }

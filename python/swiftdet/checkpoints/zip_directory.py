@@ -179,7 +179,8 @@ def _zip64_values(extra: bytes, fields: tuple[int, int, int]) -> tuple[int, int,
 def _set_ends(entries: list[Entry], directory: int) -> None:
     """Gives each entry the offset before which it must end, and checks that it can."""
     entries.sort(key=lambda entry: entry.header)
-    for entry, end in zip(entries, [*(e.header for e in entries[1:]), directory], strict=True):
+    starts = [*(entry.header for entry in entries), directory]
+    for entry, end in zip(entries, starts[1:], strict=True):
         if entry.header + _LOCAL.size + entry.packed > end:
             raise ModelError("a ZIP archive whose entries overlap: made to deceive, or damaged")
         entry.end = end

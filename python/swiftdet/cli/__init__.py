@@ -1,4 +1,4 @@
-"""The command line: `swiftdet predict | val | benchmark | verify | compare | export | build | models | ...`."""
+"""The command line: `swiftdet predict`, `val`, `benchmark`, `verify`, `compare`, `export`, `build` and more."""
 
 from __future__ import annotations
 

@@ -37,7 +37,14 @@ def build(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp16 or fp32.")] = "fp16",
     imgsz: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="640 or HEIGHTxWIDTH; default: the model's own.")
+        str | None,
+        typer.Option(metavar="SIZE", help="640 or HEIGHTxWIDTH, the size it is fastest at; default: the model's own."),
+    ] = None,
+    min_imgsz: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The least that a call may ask for; default: --imgsz alone.")
+    ] = None,
+    max_imgsz: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The most that a call may ask for; default: --imgsz alone.")
     ] = None,
     min_batch: Annotated[int | None, typer.Option(metavar="N", help="Fewest images per run; default 1.")] = None,
     opt_batch: Annotated[int | None, typer.Option(metavar="N", help="The number it is fastest at; default 1.")] = None,
@@ -73,6 +80,8 @@ def build(
             loaded,
             precision=precision,
             batches=_batches(loaded, min_batch, opt_batch, max_batch),
+            smallest=None if min_imgsz is None else parse_imgsz(min_imgsz),
+            largest=None if max_imgsz is None else parse_imgsz(max_imgsz),
             workspace_bytes=workspace << 20 if workspace > 0 else workspace,
             timing_cache=timing_cache,
         )
@@ -122,9 +131,10 @@ def _describe(manifest: Manifest, path: Path, seconds: float) -> dict[str, Any]:
 
 def _print(document: dict[str, Any]) -> None:
     least, best, most = (shape[0] for shape in document["shapes"])
-    height, width = document["shapes"][0][2:]
+    smallest, size, largest = ("{}x{}".format(*shape[2:]) for shape in document["shapes"])
+    sizes = size if smallest == largest else f"{smallest} to {largest}, best at {size}"
     typer.echo(
-        f"{document['output']}  {document['plan_bytes'] / 1e6:.1f} MB  {document['precision']}  {height}x{width}  "
+        f"{document['output']}  {document['plan_bytes'] / 1e6:.1f} MB  {document['precision']}  {sizes}  "
         f"batch {least} to {most}, best at {best}  {document['gpu']} ({document['sm']}), "
         f"TensorRT {document['tensorrt']}  in {document['seconds']:.0f} s"
     )

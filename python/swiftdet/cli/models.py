@@ -56,6 +56,7 @@ def _show_catalogue(*, as_json: bool) -> None:
             {
                 "variants": [dataclasses.asdict(v) for v in variants],
                 "demos": [dataclasses.asdict(v) for v in demos],
+                "counting": zoo.COUNTING,
                 "readable": READABLE,
             }
         )
@@ -97,7 +98,7 @@ def _star(ap: zoo.PublishedAP) -> str:
 
 def _show_variant(variant: zoo.VariantInfo, *, as_json: bool) -> None:
     if as_json:
-        output.print_json(dataclasses.asdict(variant))
+        output.print_json({**dataclasses.asdict(variant), "counting": zoo.COUNTING})
         return
     published = " and ".join(
         text

@@ -98,9 +98,20 @@ def verify(
 
     Two engines, two precisions, or two files of one model: what must mean the same.
     """
-    given = {name: value for name, value in locals().items() if name in TITLES and value is not None}
     with output.reported_errors(debug=debug):
-        limits = {name: _limit(name, value) for name, value in given.items()}
+        limits = _limits(
+            min_detections=min_detections,
+            min_match_rate=min_match_rate,
+            max_class_flips=max_class_flips,
+            max_nms_choices=max_nms_choices,
+            max_box_error=max_box_error,
+            max_box_error_p99=max_box_error_p99,
+            max_box_shift=max_box_shift,
+            max_score_error=max_score_error,
+            max_score_error_p99=max_score_error_p99,
+            max_nonfinite=max_nonfinite,
+            max_map_change=max_map_change,
+        )
         source, truth = _images(ref, test, images, annotations)
         common: dict[str, Any] = {
             "family": family,
@@ -138,14 +149,17 @@ def verify(
             raise typer.Exit(output.ExitCode.FAILED)
 
 
-def _limit(name: str, text: str) -> float | None:
-    if text.lower() == _OFF:
-        return None
-    try:
-        return float(text)
-    except ValueError as e:
-        flag = "--" + name.replace("_", "-")
-        raise typer.BadParameter(f"expected a number or {_OFF!r}, got {text!r:.40}", param_hint=f"'{flag}'") from e
+def _limits(**texts: str | None) -> dict[str, float | None]:
+    """The limits of those gates that a flag was given for; None for "off"."""
+    limits: dict[str, float | None] = {}
+    for name, text in texts.items():
+        try:
+            if text is not None:
+                limits[name] = None if text.lower() == _OFF else float(text)
+        except ValueError as e:
+            flag = "--" + name.replace("_", "-")
+            raise typer.BadParameter(f"expected a number or {_OFF!r}, got {text!r:.40}", param_hint=f"'{flag}'") from e
+    return limits
 
 
 def _weights(model: str, own: str | None, common: str | None) -> str | None:

@@ -19,6 +19,7 @@ import functools
 import hashlib
 import importlib.resources
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -101,17 +102,23 @@ def read(path: str | os.PathLike[str], *, verify_digest: bool = True) -> Documen
             of a wrong type, or changed since it was written.
     """
     try:
-        if os.stat(path).st_size > _LARGEST:  # noqa: PTH116 - a path of any kind
-            raise DocumentError(f"{path}: larger than {_LARGEST} bytes, which no result is")
-        document = json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+        return _checked(Path(path), verify_digest=verify_digest)
     except OSError as e:
         raise DocumentError(f"{path}: cannot be read ({e.strerror or e})") from e
-    except (ValueError, RecursionError) as e:
+    except DocumentError:
+        raise
+    except (ValueError, RecursionError) as e:  # the latter from any step, as each of them descends
         raise DocumentError(f"{path}: expected a result in JSON ({e!s:.{_SHOWN}})") from e
-    _check(document, os.fspath(path))
+
+
+def _checked(path: Path, *, verify_digest: bool) -> Document:
+    if path.stat().st_size > _LARGEST:
+        raise DocumentError(f"{path}: larger than {_LARGEST} bytes, which no result is")
+    document: Document = json.loads(path.read_bytes(), parse_constant=_refuse_constant, parse_float=_finite)
+    _check(document, str(path))
     if verify_digest and document["sha256"] != content_sha256(document):
         raise DocumentError(f"{path}: changed after it was written: its content has another digest than it says")
-    return dict(document)
+    return document
 
 
 def _check(document: object, where: str) -> None:
@@ -141,6 +148,13 @@ def _schema(name: str) -> Document:
 
 def _canonical(document: Document) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text:.20} is beyond all floats")
+    return number
 
 
 def _refuse_constant(name: str) -> None:

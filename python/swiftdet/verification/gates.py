@@ -85,7 +85,7 @@ class Gates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerance:
+class PrecisionTolerance:
     """What two sides of a precision may differ by.
 
     Attributes:
@@ -104,7 +104,7 @@ class Tolerance:
 TOLERANCES = {
     tolerance.name: tolerance
     for tolerance in (
-        Tolerance(
+        PrecisionTolerance(
             name="fp32",
             same_box_px=0.02,
             same_score=0.001,
@@ -120,7 +120,7 @@ TOLERANCES = {
                 max_map_change=0.001,
             ),
         ),
-        Tolerance(
+        PrecisionTolerance(
             name="fp16",
             same_box_px=1.0,
             same_score=0.01,
@@ -136,7 +136,7 @@ TOLERANCES = {
                 max_map_change=0.005,
             ),
         ),
-        Tolerance(
+        PrecisionTolerance(
             name="bf16",
             same_box_px=5.0,
             same_score=0.05,
@@ -160,7 +160,7 @@ TOLERANCES = {
 _ROWS = {"fp32": "fp32", "fp16": "fp16", "unknown": "fp16", "bf16": "bf16", "int8": "bf16"}
 
 
-def tolerance_for(name: str, *sides: Mapping[str, Any]) -> Tolerance:
+def tolerance_for(name: str, *sides: Mapping[str, Any]) -> PrecisionTolerance:
     """The tolerance of that name; for "auto" the loosest that a side's arithmetic or weights ask for.
 
     Args:

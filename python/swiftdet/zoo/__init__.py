@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from swiftdet.errors import InvalidArgument
-from swiftdet.zoo.catalog import DEMOS, VARIANTS, PublishedAP, VariantInfo
+from swiftdet.zoo.catalog import COUNTING, DEMOS, VARIANTS, PublishedAP, VariantInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from swiftdet.spec import ChannelOrder
     from swiftdet.zoo.parameters import State
 
-__all__ = ["PublishedAP", "VariantInfo", "build", "demo_names", "identify", "info", "names", "nearest"]
+__all__ = ["COUNTING", "PublishedAP", "VariantInfo", "build", "demo_names", "identify", "info", "names", "nearest"]
 
 _BY_NAME = {key: variant for variant in (*VARIANTS, *DEMOS) for key in (variant.name, *variant.aliases)}
 

@@ -11,6 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+COUNTING = {
+    "form": "deploy: branches merged, batch norms folded, 80 classes (demos: 8)",
+    "params": "weights and biases of the convolutions, and the three level scales of DAMO-YOLO",
+    "gflops": "2 per multiply-accumulate of a convolution at imgsz, batch 1, nothing else; in units of 1e9",
+}
+"""How `params` and `gflops` of every variant are counted."""
+
 Split = Literal["val2017", "test-dev2017", "demo-val"]
 
 _YOLOV7_README = "github.com/WongKinYiu/yolov7, README at a207844"

@@ -31,6 +31,7 @@ struct Thread {
   int source = 0;
   std::uint64_t value = 0;
   std::uint64_t result = 0;
+  void* meeting = nullptr;  ///< the tag of the operation that it has come through
 };
 
 /// The one block that runs; fibers are kept from block to block.
@@ -54,11 +55,16 @@ struct Machine {
   Schedule schedule = Schedule::kForward;
   unsigned seed = 1;
 
-  // Addresses by which the race detector is told of order.
+  // Addresses by which the race detector is told of order. Who waits at a barrier or warp operation comes after those
+  // that have reached it, but not after what they did behind it: who goes on first may be at the next one before others
+  // have left this. So two that follow each other have different tags; none can be two ahead.
   char launch_tag = 0;
   char end_tag = 0;
-  char barrier_tag = 0;
-  char warp_tags[kMaxThreads / kWarp] = {};
+  char barrier_tags[2] = {};
+  unsigned barriers = 0;
+  char arrival_tags[kMaxThreads] = {};
+  char meeting_tags[kMaxThreads / kWarp][kWarp] = {};
+  unsigned meetings[kMaxThreads / kWarp] = {};
   alignas(256) unsigned char shared[kMaxShared] = {};
 };
 
@@ -104,6 +110,7 @@ void wait() {
 
 void release_barrier() {
   machine.at_barrier = 0;
+  ++machine.barriers;
   for (unsigned i = 0; i < machine.count; ++i) {
     if (machine.threads[i].state == State::kAtBarrier) machine.threads[i].state = State::kReady;
   }
@@ -133,9 +140,15 @@ bool release_warp(unsigned first, unsigned mask, WarpOperation operation) {
       thread.result = ballot;
     }
   }
+  const unsigned warp = first / kWarp;
+  void* const meeting = &machine.meeting_tags[warp][machine.meetings[warp]++ % kWarp];
   for (unsigned lane = 0; lane < kWarp; ++lane) {
-    if ((present >> lane & 1U) != 0) machine.threads[first + lane].state = State::kReady;
+    if ((present >> lane & 1U) == 0) continue;
+    machine.threads[first + lane].state = State::kReady;
+    machine.threads[first + lane].meeting = meeting;
+    acquire(&machine.arrival_tags[first + lane]);
   }
+  release(meeting);
   return true;
 }
 
@@ -247,7 +260,8 @@ void* dynamic_shared() { return machine.shared; }
 int lane_index() { return static_cast<int>(machine.current % kWarp); }
 
 void block_barrier() {
-  release(&machine.barrier_tag);
+  void* const tag = &machine.barrier_tags[machine.barriers % 2];
+  release(tag);
   if (machine.alive != machine.count) fail("__syncthreads after some threads of the block have returned");
   machine.threads[machine.current].state = State::kAtBarrier;
   if (++machine.at_barrier == machine.alive) {
@@ -255,7 +269,7 @@ void block_barrier() {
   } else {
     wait();
   }
-  acquire(&machine.barrier_tag);
+  acquire(tag);
 }
 
 std::uint64_t warp_exchange(WarpOperation operation, unsigned mask, std::uint64_t value, int source) {
@@ -268,9 +282,9 @@ std::uint64_t warp_exchange(WarpOperation operation, unsigned mask, std::uint64_
   thread.mask = mask;
   thread.source = source;
   thread.value = value;
-  release(&machine.warp_tags[first / kWarp]);
+  release(&machine.arrival_tags[self]);
   if (!release_warp(first, mask, operation)) wait();
-  acquire(&machine.warp_tags[first / kWarp]);
+  acquire(thread.meeting);
   return thread.result;
 }
 

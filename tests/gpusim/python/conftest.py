@@ -62,10 +62,10 @@ def read_model(tmp_path_factory) -> Callable[..., LoadedModel]:
 
     def read(layout: str, **options) -> LoadedModel:
         path = folder / f"{layout}-{abs(hash(tuple(sorted(options.items()))))}.onnx"
+        size = (64, 128) if "w6" in layout else SIZE  # four levels: multiples of 64
         if not path.exists():
-            size = (64, 128) if "w6" in layout else SIZE  # four levels: multiples of 64
             onnx.save(make_models.build(layout, size=size, **options), path)
-        return load(path)
+        return load(path, imgsz=size)
 
     return read
 

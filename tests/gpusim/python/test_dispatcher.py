@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-import random
 import threading
 
 import numpy as np
 import pytest
 
+import sharing
 import swiftdet
 from conftest import assert_same, picture
 
-THREADS, CALLS = 16, 30
+CLASSES = 3
 SIZES = [(64, 96), (97, 41), (33, 200), (3, 300), (120, 160)]
-OPTIONS = [{}, {"conf": 0.3}, {"conf": 0.02, "max_det": 4}, {"classes": [1], "color": "rgb"}]
 
 
 @pytest.mark.parametrize("sessions", [None, 1])
-def test_threads_get_what_the_cpu_gives(read_model, columns_plan, sessions):
-    loaded = read_model("ultralytics-columns")
-    images = [picture(*size, seed) for seed, size in enumerate(SIZES)]
-    with swiftdet.Detector(loaded.path, device="cpu", conf=0.05) as cpu:
-        expected = {(i, o): cpu(image, **OPTIONS[o]) for i, image in enumerate(images) for o in range(len(OPTIONS))}
-    wrong: list[BaseException] = []
-
-    def work(seed):
-        rng = random.Random(seed)  # noqa: S311 - chance, not secrets
-        keys = [(rng.randrange(len(images)), rng.randrange(len(OPTIONS))) for _ in range(CALLS)]
-        try:
-            futures = [dispatcher.submit(images[i], **OPTIONS[o]) for i, o in keys]
-            for key, future in zip(keys, futures, strict=True):
-                assert_same(future.result(240), expected[key])
-        except BaseException as e:  # noqa: BLE001 - asserted on below
-            wrong.append(e)
-
+def test_threads_get_what_the_cpu_gives(read_model, columns_plan, capsys, sessions):
+    pictures, kinds = sharing.images(), sharing.options(CLASSES)
+    with swiftdet.Detector(read_model("ultralytics-columns").path, device="cpu") as cpu:
+        twins = sharing.serial_twins(cpu, pictures, kinds)
+    calls = sharing.wanted_calls(480)
     with (
-        swiftdet.Detector(columns_plan, device="cuda", conf=0.05, sessions=sessions) as gpu,
+        swiftdet.Detector(columns_plan, device="cuda", sessions=sessions) as gpu,
         swiftdet.BatchDispatcher(gpu) as dispatcher,
     ):
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
+        outcome = sharing.hammer(sharing.through(dispatcher), pictures, kinds, twins, calls)
     stats = dispatcher.stats()
-    assert stats.done == THREADS * CALLS
+    with capsys.disabled():
+        print(f"\n{sharing.THREADS} threads, dispatched: {outcome}, batches {stats.batch_sizes}")  # noqa: T201 - a proof
+    assert (outcome.calls, outcome.crossings) == (calls, 0)
+    assert stats.done == outcome.images
     assert set(stats.batch_sizes) <= {1, 2, 4, 8}, "each size is a graph of its own: only a few are prepared"
     assert max(stats.batch_sizes) > 1
 

@@ -186,9 +186,9 @@ def test_nms_takes_any_classes(cuda):
         on_both(ops.nms, boxes, scores, classes, 0.5)
 
 
+@pytest.mark.parametrize("name", test_decode.HEADS)
 @settings(max_examples=200)
 @given(
-    st.sampled_from(test_decode.HEADS),
     seeds,
     st.sampled_from([1, 2, 3, 9, 17]),
     st.sampled_from([0.0, 0.001, 0.1, 0.25, 0.5, 1.0]) | st.floats(0, 1, width=32),

@@ -2,6 +2,7 @@
 //
 // It is strict where TensorRT is undefined: objects destroyed in the wrong order, addresses that are not set, a shape
 // that was never run before it is captured, and calls on another device than the engine's end the test or the call.
+// So does a plan that is read while it may still bring code for the host.
 #include <NvInferRuntime.h>
 
 #include <algorithm>
@@ -118,7 +119,7 @@ class RuntimeBody final : public UnsupportedVRuntime {
 
  private:
   IRuntime* self_;
-  bool host_code_allowed_ = false;
+  bool host_code_allowed_ = true;  // not TensorRT's default: who relies on that one would not notice a change
 };
 
 class EngineBody final : public UnsupportedVCudaEngine {
@@ -356,6 +357,10 @@ IExecutionContext* EngineBody::createExecutionContext(ExecutionContextAllocation
 
 ICudaEngine* RuntimeBody::deserializeCudaEngine(void const* blob, std::size_t size) noexcept {
   if (fails(logger, "deserializeCudaEngine")) return nullptr;
+  if (host_code_allowed_) {
+    say(logger, ILogger::Severity::kERROR, "deserializeCudaEngine: the plan may run code on the host");
+    return nullptr;
+  }
   try {
     const Plan plan = read_plan({static_cast<const std::byte*>(blob), size});
     say(logger, ILogger::Severity::kINFO, "Loaded engine size: " + std::to_string(size) + " bytes");

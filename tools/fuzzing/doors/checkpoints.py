@@ -33,6 +33,8 @@ class CheckpointDoor(Door):
     """`swiftdet.checkpoints.load`: .pt, .pth and .safetensors; nothing may be imported, opened or run on the way."""
 
     may_import = False
+    memory_mib = 64
+    """Besides the file: what `swiftdet.checkpoints` promises, and less, as here the arrays count too."""
 
     def prepare(self) -> None:
         """A small file of each form; pickles that go into archives with right checksums, so that they are read."""
@@ -46,6 +48,10 @@ class CheckpointDoor(Door):
         """Loads what the standard library imports on first use."""
         for data in self._files:
             self.run(data)
+
+    def allowed_mib(self, case: bytes) -> float:
+        """The file's size and the slack."""
+        return self.memory_mib + len(case) / (1 << 20)
 
     def case(self, rng: random.Random) -> bytes:
         """A whole file."""
@@ -66,6 +72,7 @@ class CheckpointDoor(Door):
     def run(self, case: bytes) -> str:
         """Reads it; whatever comes of it is a mapping to arrays."""
         path = self.folder / ("case.safetensors" if case[8:10] == b'{"' else "case.pt")
+        path.unlink(missing_ok=True)  # what is written over is flushed to the disk first
         path.write_bytes(case)
         state = checkpoints.load(path)
         if not state or not all(isinstance(value, np.ndarray) for value in state.values()):

@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING, Any, Protocol
 
-from swiftdet import _core, cuda_devices
+from swiftdet import _core, checks, cuda_devices
 from swiftdet.engines.tensorrt import library as tensorrt
 from swiftdet.engines.tensorrt import precision as precisions
 from swiftdet.engines.tensorrt import running
@@ -52,6 +52,10 @@ class Model(Protocol):
     def dynamic_batch(self) -> bool:
         """Whether N is free."""
 
+    @property
+    def dynamic_size(self) -> bool:
+        """Whether H or W is free."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -88,6 +92,8 @@ def options_for(
     *,
     precision: str = "auto",
     batches: Batches | None = None,
+    smallest: tuple[int, int] | None = None,
+    largest: tuple[int, int] | None = None,
     workspace_bytes: int = 0,
     timing_cache: Path | None = None,
 ) -> BuildOptions:
@@ -97,12 +103,17 @@ def options_for(
         model: as read.
         precision: "auto" is fp16.
         batches: None is one image at a time up to eight, or what the file fixes.
+        smallest: (height, width) px; None: the model's own size, which is also the one that it is fastest at.
+        largest: the same.
         workspace_bytes: as in `BuildOptions`.
         timing_cache: as in `BuildOptions`.
 
     Raises:
-        InvalidArgument: a batch that the file does not take, or an option outside its range.
+        InvalidArgument: a batch or size that the file does not take, or an option outside its range.
     """
+    smallest, largest = checks.network_size(smallest), checks.network_size(largest)
+    for size in (smallest, largest):
+        _check_size(model, size)
     fixed = model.input_shape[0]
     if batches is None:
         batches = Batches(1, 1, 8) if model.dynamic_batch else Batches(fixed, fixed, fixed)
@@ -114,13 +125,15 @@ def options_for(
         precision="fp16" if precision == "auto" else precision,  # type: ignore[arg-type] # checked there
         batches=batches,
         size=model.spec.imgsz,
+        smallest=smallest,
+        largest=largest,
         workspace_bytes=workspace_bytes,
         timing_cache=timing_cache,
     )
 
 
 def graph_for(model: Model, options: BuildOptions) -> bytes:
-    """The ONNX that the builder gets: in the precision and with the size asked for.
+    """The ONNX that the builder gets: in the precision and, where it is one, with the size asked for.
 
     Raises:
         ModelError: no ONNX, or it cannot be converted.
@@ -136,7 +149,8 @@ def graph_for(model: Model, options: BuildOptions) -> bytes:
     if options.precision == "fp32" and half:
         raise InvalidArgument(f"precision: {model.path} is float16; fp32 needs a float32 export")
     graph = model.model if half or options.precision == "fp32" else precisions.to_half(model.model)
-    return _with_size(graph, options.size)
+    smallest, _, largest = options.sizes()
+    return _with_size(graph, options.size) if smallest == largest else graph
 
 
 def build(
@@ -223,6 +237,18 @@ def _build(
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         swiftdet=_core.__version__,
     )
+
+
+def _check_size(model: Model, size: tuple[int, int] | None) -> None:
+    own, stride = model.spec.imgsz, model.spec.stride
+    if size is None or size == own:
+        return
+    if not model.dynamic_size:
+        raise InvalidArgument(
+            f"imgsz: the model takes {own[0]}x{own[1]} and no other size; export it with a dynamic size"
+        )
+    if size[0] % stride or size[1] % stride:
+        raise InvalidArgument(f"imgsz: expected multiples of {stride}, got {size[0]}x{size[1]}")
 
 
 def _with_size(graph: bytes, size: tuple[int, int]) -> bytes:

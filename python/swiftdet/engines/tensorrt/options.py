@@ -37,7 +37,9 @@ class BuildOptions:
     Attributes:
         precision: of the graph, which the engine follows node by node. With "fp32" tensor cores do not round to TF32.
         batches: the optimisation profile.
-        size: (height, width) px of the input.
+        size: (height, width) px of the input; the one that it is fastest at, where it may differ.
+        smallest: the least that the input may be; None: `size`.
+        largest: the most; None: `size`.
         workspace_bytes: most scratch memory that a layer may use on the GPU; 0 is TensorRT's choice, all of it.
         timing_cache: file that keeps measured timings of layers between builds; None: none.
     """
@@ -45,16 +47,26 @@ class BuildOptions:
     precision: Precision
     batches: Batches
     size: tuple[int, int]
+    smallest: tuple[int, int] | None = None
+    largest: tuple[int, int] | None = None
     workspace_bytes: int = 0
     timing_cache: Path | None = None
 
     def __post_init__(self) -> None:
         checks.choice("precision", self.precision, ("fp32", "fp16"))
+        least, best, most = self.sizes()
+        if any(not a <= b <= c for a, b, c in zip(least, best, most, strict=True)):
+            told = ", ".join(f"{height}x{width}" for height, width in (least, best, most))
+            raise InvalidArgument(f"imgsz: expected smallest <= best <= largest, in height and in width, got {told}")
         if self.workspace_bytes < 0:
             raise InvalidArgument(f"workspace: expected a size or 0, got {self.workspace_bytes}")
 
+    def sizes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Smallest, best and largest (height, width)."""
+        return self.smallest or self.size, self.size, self.largest or self.size
+
     def shapes(self) -> tuple[Shape4, Shape4, Shape4]:
         """Smallest, best and largest input, [N, 3, H, W]."""
-        batches, (height, width) = self.batches, self.size
-        least, best, most = ((n, 3, height, width) for n in (batches.least, batches.best, batches.most))
+        batches = (self.batches.least, self.batches.best, self.batches.most)
+        least, best, most = ((n, 3, *size) for n, size in zip(batches, self.sizes(), strict=True))
         return least, best, most

@@ -13,7 +13,7 @@ from swiftdet.cuda_devices import CudaDevice, CudaDriver, driver_release
 from swiftdet.device_images import DeviceImage
 from swiftdet.engines.signature import Port, Signature
 from swiftdet.engines.tensorrt import library as tensorrt
-from swiftdet.errors import BackendUnavailable, ModelError
+from swiftdet.errors import BackendUnavailable, InvalidArgument, ModelError
 
 if TYPE_CHECKING:
     from swiftdet import _core, _cuda
@@ -73,17 +73,26 @@ def open_engine(plan: Plan, device: int) -> _cuda.Engine:
         forward_log()
 
 
-def signature(engine: _cuda.Engine, size: tuple[int, int] | None = None) -> Signature:
-    """Names and shapes of an engine's input and outputs.
+def signature(engine: _cuda.Engine, size: tuple[int, int]) -> Signature:
+    """Names and shapes of an engine's input and outputs; -1 is an open dimension.
 
     Args:
         engine: of `open_engine`.
-        size: (height, width) px to put where the input leaves them open.
+        size: (height, width) px: where the input leaves them open, outputs have the shapes that they have for it.
+
+    Raises:
+        InvalidArgument: the engine was not built for that size.
     """
     name, shape, _ = engine.input
-    if size is not None:
-        shape = (*shape[:2], *size)
-    return Signature((Port(name, tuple(shape)),), tuple(Port(n, tuple(s)) for n, s, _ in engine.outputs))
+    shapes = [shape for _, shape, _ in engine.outputs]
+    if len(shape) == 4 and min(shape[2:]) < 0:
+        height, width = shape[2:]
+        at = (height if height > 0 else size[0], width if width > 0 else size[1])
+        shapes = engine.output_shapes(max(engine.batch_range(at)[0], 1), at)
+    names = [name for name, _, _ in engine.outputs]
+    return Signature(
+        (Port(name, tuple(shape)),), tuple(Port(name, tuple(shape)) for name, shape in zip(names, shapes, strict=True))
+    )
 
 
 class Pipeline:
@@ -124,6 +133,21 @@ class Pipeline:
         )
         self._tensor: type[_cuda.DlpackTensor] = cuda.DlpackTensor
         self._device: int = engine.device
+        self._engine = engine
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Whether the engine was built for inputs of (height, width) px.
+
+        Raises:
+            InvalidArgument: it was not; says for which it was.
+        """
+        if self._engine.batch_range(size)[1] > 0:
+            return
+        ranges = {f"{least[2]}x{least[3]} to {most[2]}x{most[3]}" for least, most in self._engine.profiles}
+        raise InvalidArgument(
+            f"imgsz: the engine was built for {' and '.join(sorted(ranges))}, got {size[0]}x{size[1]}; build one whose "
+            "profile holds it (swiftdet build --min-imgsz, --max-imgsz)"
+        )
 
     def borrow(self, source: Any, color: Color, *, for_later: bool) -> DeviceImage:
         """An image in this GPU's memory, as `device_images.borrow`: for `detect`, then to be released."""
