@@ -121,6 +121,7 @@ class Detector:
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         choice = _choose(model, device, engine)
+        self._engine_sha256: str | None = None
         gpu = _GpuEngines(choice.index) if choice.kind == "cuda" else None
         loaded = load_model(
             model,
@@ -161,7 +162,7 @@ class Detector:
         self._backends: dict[str, _core.Backend] = {}  # of the pipelines on the CPU
         self._compile_for: Callable[[tuple[int, ...]], _core.Backend] | None = None
         if gpu is not None:
-            handle = gpu.open(
+            handle, self._engine_sha256 = gpu.open(
                 loaded,
                 precision=precision,
                 max_batch=max_batch,
@@ -223,9 +224,9 @@ class Detector:
     def provenance(self) -> dict[str, Any]:
         """What produced a result: model with its hashes, engine, device, pre-processing. JSON-compatible.
 
-        `model_sha256` is of the file that was read, `graph_sha256` of the graph that was compiled from it, None for an
-        engine plan, whose hash is `engine_sha256`. `precision` is what the engine was asked to compute in,
-        `weights_precision` what the graph's weights are stored in.
+        `model_sha256` is of the file that was read, `graph_sha256` of the graph that was compiled from it, None where
+        the file is an engine plan; `engine_sha256` is of the plan, read or built. `precision` is what the engine was
+        asked to compute in, `weights_precision` what the graph's weights are stored in.
         """
         loaded = self._loaded
         return {
@@ -239,7 +240,7 @@ class Detector:
             "variant": loaded.variant,
             "model_sha256": loaded.sha256,
             "graph_sha256": loaded.graph_sha256,
-            "engine_sha256": loaded.sha256 if loaded.graph_sha256 is None else None,
+            "engine_sha256": self._engine_sha256,
             "synthetic": self.spec.synthetic,
             "family": self.spec.family,
             "classes": len(self._names),
@@ -590,14 +591,16 @@ class _GpuEngines:
         self._opened = running.open_engine(plan, self._index)
         return running.signature(self._opened, size)
 
-    def open(self, loaded: LoadedModel, *, cache_dir: Path | None, **options: Any) -> Any:
-        """The engine of a model: the one that the file is, or one that is built or found in the cache."""
+    def open(self, loaded: LoadedModel, *, cache_dir: Path | None, **options: Any) -> tuple[Any, str]:
+        """The engine of a model, the one that the file is or one that is built or found in the cache; its hash."""
         from swiftdet.engines.tensorrt import cache, running  # noqa: PLC0415 - as above
         from swiftdet.engines.tensorrt import engines as tensorrt  # noqa: PLC0415
 
         if loaded.plan is not None:
-            return self._opened or running.open_engine(loaded.plan, self._index)
-        return tensorrt.open_for(loaded, self._index, cache_dir=cache_dir or cache.default_folder(), **options)
+            plan = loaded.plan
+        else:
+            plan = tensorrt.plan_for(loaded, self._index, cache_dir=cache_dir or cache.default_folder(), **options)
+        return self._opened or running.open_engine(plan, self._index), plan.sha256
 
 
 def _choose(model: str | os.PathLike[str], device: str, engine: Any) -> Choice:

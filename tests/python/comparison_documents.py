@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from swiftdet import measurements
@@ -101,6 +102,7 @@ def evaluation(
     protocol: dict[str, Any] | None = None,
     dataset: dict[str, Any] | None = None,
     ap: float = 0.655,
+    unknown: Sequence[str] = (),
     host: dict[str, Any] | None = None,
 ) -> measurements.Document:
     """Of a detector; `protocol` and `dataset` change fields of the usual ones."""
@@ -113,7 +115,7 @@ def evaluation(
             "scores": {**SCORES, "AP": ap},
             "per_class": {"house": {"AP": ap, "AP50": 0.9, "objects": 479}},
             "evaluator": "pycocotools 2.0.11",
-            "unknown_categories": [],
+            "unknown_categories": list(unknown),
             "truncated": 0,
             "predictions": {"count": 3, "sha256": "d" * 64, "file": None},
             "duration_s": 5.0,

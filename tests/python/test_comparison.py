@@ -148,6 +148,34 @@ def test_nothing_to_compare_is_an_error(tmp_path):
         rows.read_sources([tmp_path / "x.json"])
 
 
+@pytest.mark.parametrize("change", [{"mean": None}, {"min": 0.0}, {"p50": -1.0}, {"max": None}])
+def test_times_that_no_clock_gives_are_refused(tmp_path, change):
+    usual = run()
+    document = benchmark(runs=[run(), {**usual, "total": {**usual["total"], **change}}])
+    measurements.write(document, tmp_path / "b.json")
+    with pytest.raises(DocumentError, match=rf"b\.json: runs\.1\.total\.{next(iter(change))}"):
+        rows.read_sources([tmp_path / "b.json"])
+
+
+STRANGE = {
+    "an unknown variant": {"variant": "yolov9"},
+    "no interpolation": {"preprocess": {}},
+    "an engine without a release": {"engine": ""},
+    "a model without a name": {"model": "", "variant": None},
+}
+
+
+@pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE)
+def test_a_strange_subject_makes_a_page_all_the_same(change):
+    of = subject(**change)
+    assert read_page(rendered(evaluation(of=of), benchmark(of=of))[PAGE]).open == []
+
+
+def test_a_strange_host_makes_a_page_all_the_same():
+    host = {"cpu": None, "gpu": {"name": ["T4"]}, "usable_processors": [1], "virtualised": {}}
+    assert "unknown processor, 4 processors, 8 GiB" in text_of(rendered(benchmark(host=host))[PAGE])
+
+
 # --- columns: unlike things never share one ---------------------------------------------------------------------------
 
 HOSTS = st.builds(
@@ -393,6 +421,7 @@ def test_the_known_faults_of_the_public_page_are_footnotes():
 
 
 NEEDED = {
+    "no class for some categories": (evaluation(unknown=["chimney"]), benchmark()),
     "Made-up weights": (benchmark(of=SYNTHETIC),),
     "Not timed": (evaluation(),),
     "its accuracy was not measured": (benchmark(),),

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 import scenes
 import swiftdet
-from make_dataset import SPLITS, coco_json
+from make_dataset import SPLITS, coco_json, write_split
 from network_cost import cost
 from scenes import MIN_VISIBLE, draw_scene
 from swiftdet import checkpoints, demo, zoo
@@ -90,6 +90,23 @@ def test_accuracy_on_the_bundled_sample(detector):
     # Published on 600 images; the sample has 100.
     for name, value in (("AP", published.ap), ("AP50", published.ap50), ("AP75", published.ap75)):
         assert 100 * report.scores[name] == pytest.approx(value, abs=4.0)
+
+
+@pytest.fixture(scope="module")
+def validation_set(tmp_path_factory):
+    """The 600 images behind the published figures, drawn again."""
+    folder = tmp_path_factory.mktemp("data")
+    write_split(folder, "val", 600, seed=0)
+    return folder / "val", folder / "val.json"
+
+
+@pytest.mark.slow
+def test_the_published_accuracy(detector, validation_set):
+    published = next(info.accuracy[0] for info in map(zoo.info, DEMOS) if info.family == detector.spec.family)
+    report = swiftdet.evaluate(detector, *validation_set, protocol=published.protocol)
+    assert report.images == 600
+    for name, value in (("AP", published.ap), ("AP50", published.ap50), ("AP75", published.ap75)):
+        assert 100 * report.scores[name] == pytest.approx(value, abs=0.1)
 
 
 def test_a_demo_is_not_synthetic_and_describes_itself(detector):

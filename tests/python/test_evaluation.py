@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 import swiftdet
 from swiftdet import demo
-from swiftdet.errors import DatasetError, InvalidArgument, ModelError
+from swiftdet.errors import DatasetError, InvalidArgument, InvalidType, ModelError
 from swiftdet.evaluation import PROTOCOLS, coco
 
 IMAGES = 12
@@ -120,7 +120,7 @@ def test_made_up_weights_are_refused(document):
 
 def test_protocols(evaluate, document, detector):
     assert evaluate(document, protocol="ultralytics").protocol.iou == 0.7
-    with pytest.raises(InvalidArgument, match=r"expected auto, yolov7, .* got 'coco'"):
+    with pytest.raises(InvalidArgument, match=r"protocol: expected one of 'auto', 'yolov7', .* got 'coco'"):
         evaluate(document, protocol="coco")
 
 
@@ -143,6 +143,7 @@ def changed(document, path, value):
         (["images"], None, "expected a list under 'images', got NoneType"),
         (["images"], [], "at least one image"),
         (["images", 0, "id"], "7", r"images\[0\].id: expected int, got '7'"),
+        (["categories", 0, "id"], 2**53 + 1, r"categories\[0\].id: expected at most 2\*\*53"),
         (["images", 1, "id"], 1, r"images\[1\]: the id 1 occurs twice"),
         (["images", 0, "file_name"], "../secret.jpg", "leads out of the folder"),
         (["images", 0, "file_name"], "/etc/passwd", "leads out of the folder"),
@@ -181,6 +182,25 @@ def test_missing_folder_and_file(detector, tmp_path):
         swiftdet.evaluate(detector, tmp_path / "none", demo.dataset().annotations)
     with pytest.raises(DatasetError, match="cannot be read"):
         swiftdet.evaluate(detector, demo.dataset().images, tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"detector": "demo-yolov7"}, "detector: expected a swiftdet.Detector, got str"),
+        ({"images_dir": 5}, "images_dir: expected a path, got 5"),
+        ({"annotations_json": None}, "annotations_json: expected a path, got None"),
+        ({"save_dir": 3.0}, "save_dir: expected a path"),
+        ({"protocol": ["yolov7"]}, "protocol: expected one of 'auto'"),
+        ({"force_protocol": "yes"}, "force_protocol: expected True or False"),
+        ({"restart": 1}, "restart: expected True or False"),
+    ],
+)
+def test_arguments_of_the_wrong_type(detector, changes, words):
+    images, annotations = demo.dataset()
+    arguments = {"detector": detector, "images_dir": images, "annotations_json": annotations, **changes}
+    with pytest.raises(InvalidType, match=words):
+        swiftdet.evaluate(**arguments)
 
 
 def test_no_class_in_common(evaluate, document):

@@ -19,9 +19,9 @@ SLOW_SECONDS = float(os.environ.get("SWIFTDET_FUZZ_SECONDS", "10"))
 COMPILING = {"onnx-run": 40, "onnxruntime": 40, "ir-run": 40}  # a network is compiled for each
 
 
-def fuzz(*arguments: object) -> str:
+def fuzz(*arguments: object, tool: str = "fuzz.py") -> str:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools/fuzz.py"), *map(str, arguments)],
+        [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=280,
@@ -48,6 +48,48 @@ def test_what_was_found_once_is_mended(door, tmp_path):
     cases = sorted((FOUND / door).iterdir())
     outcomes = fuzz(door, "--findings", tmp_path, "--replay", *cases).splitlines()
     assert len(outcomes) == len(cases)
+
+
+# --- led by coverage ------------------------------------------------------------------------------------------------
+
+
+def test_input_led_by_coverage_ends_in_success_or_a_typed_error(tmp_path):
+    pytest.importorskip("atheris", reason="atheris has no wheel for this Python or processor")
+    told = fuzz("--cases", 1000, "--findings", tmp_path, tool="fuzz_atheris.py").splitlines()
+    assert [line.partition(" cases")[0] for line in told] == [
+        f"{door}: 1000" for door in ("annotations", "checkpoints", "descriptions", "manifests", "measurements")
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+LED = f"""
+import sys, tempfile
+from pathlib import Path
+sys.path[:0] = [{str(ROOT / "tools")!r}]
+import fuzz_atheris
+
+class Bad(fuzz_atheris.Door):
+    def prepare(self): pass
+    def case(self, rng): return b'{{"a": [1, 2]}}'
+    def run(self, case):
+        if case[:1] != b"{{":
+            raise ValueError("no braces")
+        return "read"
+
+fuzz_atheris.DOORS["bad"] = Bad
+with tempfile.TemporaryDirectory() as folder:
+    parent = Path(folder).resolve()
+    status = fuzz_atheris.Guided("bad", parent, seed=1, findings=parent / "findings").run(10_000)
+    (found,) = (parent / "findings").glob("bad-*.case")
+    print(status, found.read_bytes()[:1] != b"{{")
+"""
+
+
+def test_the_led_fuzzer_sees_what_it_looks_for():
+    pytest.importorskip("atheris", reason="atheris has no wheel for this Python or processor")
+    done = subprocess.run([sys.executable, "-c", LED], capture_output=True, text=True, timeout=280, check=False)
+    assert done.stdout.splitlines()[-1:] == ["1 True"], done.stdout + done.stderr
+    assert "ValueError: no braces" in done.stdout
 
 
 # --- the fuzzer itself ----------------------------------------------------------------------------------------------

@@ -103,30 +103,44 @@ KINDS = sharing.options(CLASSES, 8, seed=22)
 
 @pytest.fixture(scope="module", params=["openvino", "openvino-throughput", "onnxruntime", "python object"])
 def invariant(request, model):
-    """A detector, and what each image gives alone."""
+    """A detector, a dispatcher before it, and what each image gives alone."""
     engine = request.param.removesuffix("-throughput")
     if engine == "python object":
         engine = swiftdet.engines.onnxruntime.OnnxRuntimeEngine(model.read_bytes())
     performance = "throughput" if request.param.endswith("throughput") else "latency"
     with swiftdet.Detector(model, device="cpu", engine=engine, performance=performance) as detector:
-        yield detector, sharing.serial_twins(detector, PICTURES, KINDS)
+        twins = sharing.serial_twins(detector, PICTURES, KINDS)
+        with swiftdet.BatchDispatcher(detector, max_delay_ms=1.0) as dispatcher:
+            yield detector, dispatcher, twins
+        assert max(dispatcher.stats().batch_sizes) > 1
 
 
 @given(
     batch=st.lists(st.integers(0, len(PICTURES) - 1), min_size=1, max_size=20),
     kind=st.integers(0, len(KINDS) - 1),
+    strangers=st.lists(st.integers(0, len(KINDS) - 1), max_size=4),
+    dispatched=st.booleans(),
     other_thread=st.booleans(),
     as_tuple=st.booleans(),
 )
-@settings(max_examples=80)
-def test_an_image_gives_the_same_in_any_company(invariant, batch, kind, other_thread, as_tuple):
-    """Alone, in a batch of any mates, at any position, from any thread: bit for bit."""
-    detector, twins = invariant
+@settings(max_examples=120)
+def test_an_image_gives_the_same_in_any_company(invariant, batch, kind, strangers, dispatched, other_thread, as_tuple):
+    """Alone, in a batch of any mates, at any position, from any thread, through the dispatcher: bit for bit.
+
+    The dispatcher has requests with other options before it.
+    """
+    detector, dispatcher, twins = invariant
     images = [PICTURES[i] for i in batch]
     results = []
 
     def call():
-        results.extend(detector(tuple(images) if as_tuple else images, **KINDS[kind]))
+        if not dispatched:
+            results.extend(detector(tuple(images) if as_tuple else images, **KINDS[kind]))
+            return
+        others = [dispatcher.submit(PICTURES[0], **KINDS[other]) for other in strangers]
+        results.extend(sharing.through(dispatcher)(images, **KINDS[kind]))
+        for other, future in zip(strangers, others, strict=True):
+            assert sharing.key(future.result(sharing.GUARD_S)) == twins[other][0]
 
     if other_thread:
         thread = threading.Thread(target=call)

@@ -13,9 +13,14 @@ import subprocess
 import sys
 
 import make_models
+import numpy as np
 import onnx
 import pytest
 from PIL import Image as PilImage
+from safetensors import numpy as safetensors
+
+import little_videos
+from network_states import random_fill, state_of
 
 JOBS = {
     "import": "import swiftdet",
@@ -66,13 +71,61 @@ swiftdet.zoo.info("yolov7"); swiftdet.zoo.names()
 with swiftdet.Detector("demo-damo-yolo", device="cpu") as det:
     det(swiftdet.demo.picture())
 """,
+    "dispatcher": """
+import concurrent.futures, threading
+import numpy as np, swiftdet
+image = np.zeros((40, 50, 3), np.uint8)
+with swiftdet.Detector("model.onnx", device="cpu") as det, swiftdet.BatchDispatcher(det, max_delay_ms=1) as dispatcher:
+    def work():
+        futures = [dispatcher.submit(image, conf=0.01, deadline_ms=1e6) for _ in range(20)]
+        futures.append(dispatcher.submit(b"bad"))
+        concurrent.futures.wait(futures)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    list(dispatcher.map(["a.png", "b.jpg"])); dispatcher.stats().to_dict()
+assert dispatcher.stats().done == 82
+""",
+    "dispatcher in an event loop": """
+import numpy as np, swiftdet
+async def main():
+    image = np.zeros((40, 50, 3), np.uint8)
+    results = await asyncio.gather(*(dispatcher.asubmit(image) for _ in range(20)))
+    assert len(results) == 20
+with swiftdet.Detector("model.onnx", device="cpu") as det, swiftdet.BatchDispatcher(det) as dispatcher:
+    loop.run_until_complete(main())
+loop.close()
+""",
+    "video": """
+import swiftdet
+with swiftdet.Detector("model.onnx", device="cpu") as det:
+    assert len(list(det.predict("film/a.mp4", stream=True))) == 6
+    for _ in det.predict("film/a.mp4", stream=True, live=True): break
+    try: list(det.predict("bad/cut.mp4", stream=True))
+    except swiftdet.VideoError: pass
+    else: raise AssertionError
+""",
+    "checkpoints": """
+import numpy as np, swiftdet
+from swiftdet import checkpoints
+checkpoints.load("weights/nano.safetensors")
+with swiftdet.Detector("damo-yolo-ns", weights="weights/nano.safetensors", imgsz=64, device="cpu") as det:
+    det(np.zeros((40, 50, 3), np.uint8))
+""",
     "doctor": "import swiftdet; from swiftdet import doctor; doctor.run_checks(); swiftdet.build_config()",
+}
+
+BEFORE = {
+    # A loop makes a pair of sockets for itself, which is asyncio's deed.
+    "dispatcher in an event loop": "import asyncio; loop = asyncio.new_event_loop()",
 }
 
 WATCHED = """
 import ctypes, json, locale, logging, os, random, signal, sys, threading, warnings
-job, answer = json.load(sys.stdin)
+job, answer, beforehand = json.load(sys.stdin)
 import numpy as np  # whose own import changes what it likes
+names = {"__name__": "job"}
+exec(beforehand, names)
 LIBC = ctypes.CDLL(None)
 LIBC.setlocale.restype = LIBC.getenv.restype = ctypes.c_char_p
 environ = ctypes.POINTER(ctypes.c_char_p).in_dll(LIBC, "environ")
@@ -117,7 +170,7 @@ def listen(event, arguments):
 before = state()
 sys.addaudithook(listen)
 listed = sorted(os.listdir("."))
-exec(compile(job, "job", "exec"), {"__name__": "job"})
+exec(compile(job, "job", "exec"), names)
 files = sorted(os.listdir("."))
 after = state()
 changed = {key: [str(before[key])[:300], str(after[key])[:300]] for key in before if before[key] != after[key]}
@@ -144,6 +197,12 @@ def folder(tmp_path_factory):
     content[8:40] = b"\xff" * 32  # of which libtiff would complain on stderr
     (bad / "cut.tif").write_bytes(content)
     (folder / "lzw.tif").unlink()
+    (folder / "film").mkdir()
+    film = little_videos.write(folder / "film/a.mp4", little_videos.pictures(6))
+    (bad / "cut.mp4").write_bytes(film.read_bytes()[:1000])
+    (folder / "weights").mkdir()
+    state = {name: np.asarray(array) for name, array in state_of("damo-yolo-ns", random_fill).items()}
+    safetensors.save_file(state, folder / "weights/nano.safetensors")
     (bad / "cut.xml").write_text("<net")
     (bad / "cut.engine").write_bytes(b"ftrt")
     truth = {
@@ -155,12 +214,12 @@ def folder(tmp_path_factory):
     return folder
 
 
-def watched(job: str, folder, run_in) -> dict:
+def watched(job: str, folder, run_in, beforehand: str = "") -> dict:
     """What a job did, after its outputs were seen to be empty."""
     answer = folder.parent / "answer.json"
     done = subprocess.run(
         [sys.executable, "-c", WATCHED],
-        input=json.dumps([job, str(answer)]),
+        input=json.dumps([job, str(answer), beforehand]),
         cwd=run_in,
         capture_output=True,
         text=True,
@@ -174,7 +233,8 @@ def watched(job: str, folder, run_in) -> dict:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_leaves_its_process_and_the_machine_as_they_were(job, folder):
-    assert watched(JOBS[job], folder, folder) == {"heard": [], "changed": {}, "made": []}
+    found = watched(JOBS[job], folder, folder, BEFORE.get(job, ""))
+    assert found == {"heard": [], "changed": {}, "made": []}
 
 
 def test_a_folder_for_compiled_models_is_the_only_thing_written(folder):

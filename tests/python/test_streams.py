@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
+import controlled_engine
 import little_videos
 import swiftdet
 from swiftdet import frames
@@ -316,6 +317,32 @@ def test_the_end_is_the_end(detector, film, how, prefetch, live):
         assert open_files(film) == []
     finally:
         gc.enable()
+
+
+def test_decoding_inference_and_the_caller_overlap(film, tmp_path, monkeypatch):
+    """Frame 0 is with the caller, frame 1 held in the engine, and frame 2 is decoded all the same."""
+    detector, engine = controlled_engine.make_detector(controlled_engine.write_model(tmp_path), device="cpu")
+    may_decode, decoded = threading.Semaphore(0), [threading.Event() for _ in range(24)]
+    original = pipeline.read
+
+    def gated(*args, **options):
+        for i, frame in enumerate(original(*args, **options)):
+            decoded[i].set()
+            yield frame
+            assert may_decode.acquire(timeout=GUARD_S)
+
+    monkeypatch.setattr(pipeline, "read", gated)
+    with detector, detector.predict(film, stream=True, prefetch=4) as stream:
+        assert next(stream).frame_index == 0
+        engine.hold()
+        may_decode.release()
+        engine.wait_for_a_run()  # of frame 1, while nobody asks for a result
+        assert not decoded[2].is_set()
+        may_decode.release()
+        assert decoded[2].wait(GUARD_S)  # while that run goes on
+        engine.let_go()
+        may_decode.release(24)
+        assert [result.frame_index for result in stream] == list(range(1, 24))
 
 
 def test_close_from_another_thread_ends_a_waiting_caller():

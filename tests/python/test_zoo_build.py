@@ -13,7 +13,7 @@ import pytest
 import swiftdet
 from network_cost import cost, inferred, shape
 from network_states import network_of, random_fill, state_of
-from swiftdet import engines, ops, zoo
+from swiftdet import checkpoints, demo, engines, ops, zoo
 from swiftdet.errors import InvalidArgument, InvalidType, ModelError
 from swiftdet.spec import METADATA_KEY, ModelSpec
 from swiftdet.zoo import yolov7
@@ -74,9 +74,10 @@ def test_parameters_and_gflops_are_those_of_the_catalogue(name):
     assert gflops == pytest.approx(info.gflops, abs=0.0051)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*VARIANTS, *zoo.demo_names()])
 def test_every_graph_is_valid_and_its_shapes_are_those_declared(name):
-    model = zoo.build(name, batch=2)
+    state = checkpoints.load(demo.weights(name)) if name in zoo.demo_names() else None
+    model = zoo.build(name, state, batch=2)
     onnx.checker.check_model(model, full_check=True)
     assert (model.ir_version, model.opset_import[0].version) == (8, 17)
     height, width = zoo.info(name).imgsz
@@ -95,6 +96,20 @@ def test_the_deploy_graph_has_one_node_for_each_merged_convolution(name, convolu
     assert "Slice" not in operators
     unfused = [node.op_type for node in zoo.build(name, deploy=False).graph.node]
     assert unfused.count("BatchNormalization") > convolutions - 7
+
+
+def test_the_variant_without_a_golden_runs(tiny_state):
+    """yolov7-tiny-silu is yolov7-tiny, which has one, with another activation: the same weights, other numbers."""
+    model = zoo.build("yolov7-tiny-silu", tiny_state, imgsz=(64, 96), head="decoded")
+    (found,), (expected,) = (run(model, pictures(), engine) for engine in ("openvino", "onnxruntime"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-2)
+    (leaky,) = run(zoo.build("yolov7-tiny", tiny_state, imgsz=(64, 96), head="decoded"), pictures(), "openvino")
+    assert np.abs(found - leaky).max() > 0.1
+    operators = [node.op_type for node in model.graph.node]
+    assert "LeakyRelu" not in operators
+    assert operators.count("Mul") >= 55  # by the sigmoid, after each convolution but the head's three
+    with swiftdet.Detector("yolov7-tiny-silu", weights="synthetic", imgsz=64, conf=0.0) as detector:
+        assert len(detector(np.zeros((50, 60, 3), np.uint8))) > 0
 
 
 # --- Names, order and shapes of the outputs ---------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from swiftdet import zoo
+from swiftdet import checkpoints, demo, zoo
 from swiftdet.engines.tensorrt.precision import to_half
 
 SCRIPT = Path(__file__).with_name("tensorrt_rtx_build.py")
@@ -45,9 +45,10 @@ def build(tensorrt_rtx, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", [*zoo.names(), *zoo.demo_names()])
 def test_every_variant_builds(build, name, precision):
-    model = zoo.build(name, precision=precision).SerializeToString()
+    state = checkpoints.load(demo.weights(name)) if name in zoo.demo_names() else None
+    model = zoo.build(name, state, precision=precision).SerializeToString()
     for capability in ("SM75", "SM86"):
         result = build(model, capability, precision)
         assert "error" not in result, result

@@ -63,7 +63,8 @@ def coco_json(scenes: list[tuple[str, tuple[int, int], list[SceneObject]]]) -> d
                 }
             )
     categories = [{"id": i, "name": name} for i, name in enumerate(DRAWINGS, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    info = {"description": "swiftdet demo scenes"}
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
 
 
 def _write_scene(folder: Path, split: str, seed: int, index: int) -> tuple[str, tuple[int, int], list[SceneObject]]:

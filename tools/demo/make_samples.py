@@ -56,6 +56,7 @@ def write_sample(data: Path, out: Path, count: int) -> None:
     for image in images:
         shutil.copyfile(data / "val" / image["file_name"], out / "val" / image["file_name"])
     sample = {
+        "info": {"description": f"{annotations['info']['description']} (sample)"},
         "images": images,
         "annotations": [item for item in annotations["annotations"] if item["image_id"] in chosen],
         "categories": annotations["categories"],

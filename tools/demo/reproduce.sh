@@ -16,8 +16,9 @@ python=$work/venv/bin/python
 
 "$python" tools/demo/make_dataset.py "$work/data"
 for model in demo-yolov7 demo-damo-yolo; do
+  [ "$model" = demo-yolov7 ] && protocol=yolov7-fixed || protocol=damo-yolo
   "$python" tools/demo/train.py "$work/data" "$model" -o "$out/$model.safetensors"
-  "$work/venv/bin/swiftdet" val --model "$model" --weights "$out/$model.safetensors" \
+  "$work/venv/bin/swiftdet" val --model "$model" --weights "$out/$model.safetensors" --protocol "$protocol" \
     --images "$work/data/val" --annotations "$work/data/val.json"
 done
 "$python" tools/demo/make_samples.py "$work/data" "$out"

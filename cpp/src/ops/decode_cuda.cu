@@ -10,7 +10,12 @@
 // Bytes moved, [84, 8400] float32 with 300 candidates: scan reads every score once, 2.69 MB, in full lines (where there
 // is an objectness, that and the classes of the anchors that pass alone); it writes 2.4 KB of keys, rank reads those
 // twice and the four values of each box, a sector of 32 bytes each, and writes 28 bytes a candidate: together 1.02
-// times the scores.
+// times the scores, and 1.01 times the scores and boxes, which must be read.
+//
+// Select, in the rare image where it works: the list of keys, 8 bytes each, once for each digit that is looked at (8 at
+// most; few, as it stops where a digit decides) and once more to pick, and 8 bytes written for each that stays. Of more
+// keys than the list holds (four times max_candidates) the scores are read instead, as often, by one block: with
+// `multi_label` and a threshold near zero, 9 times 2.69 MB at most. That is an evaluation's worst case, not a frame's.
 #include <cuda_fp16.h>
 
 #include "ops/decode_formulas.hpp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,8 @@ from swiftdet.comparison import tables
 from swiftdet.comparison.notes import Notes
 from swiftdet.comparison.rows import Source, pair
 
-FORMAT = "swiftdet.comparison-run/1"
-"""Names the JSON document of --json and its version."""
+FORMAT, CHECK_FORMAT = "swiftdet.comparison-files/1", "swiftdet.comparison-check/1"
+"""Name the JSON documents of --json, and their versions."""
 
 DEFAULT_FOLDER = Path("swiftdet-comparison")
 _MINUTE = 60.0
@@ -117,7 +118,7 @@ def _measured(folder: Path, options: comparison.Options) -> comparison.Outcome:
 def _check(folder: Path, *, as_json: bool) -> None:
     report = comparison.check(folder)
     if as_json:
-        output.print_json({"format": FORMAT, "files": report.files, "faults": report.faults, "notes": report.notes})
+        output.print_json({"format": CHECK_FORMAT, **dataclasses.asdict(report)})
     elif not report.faults:
         typer.echo(f"{output.one_line(folder)}: {report.files} files are as they were when the page was made")
     for note in report.notes:

@@ -116,7 +116,7 @@ class _Run:
     def all(self) -> Outcome:
         """Everything, model by model."""
         self._results.mkdir(parents=True, exist_ok=True)
-        for left in self._results.glob(".*"):
+        for left in self._results.glob(".*.json"):
             left.unlink()  # of a process that was interrupted
         self._earlier = sorted(self._results.glob("*.json"))
         for number, model in enumerate(self._models):
@@ -192,20 +192,23 @@ class _Run:
         """What an earlier run left of the same."""
         if self._options.fresh:
             return None
-        here = measurements.collect(self._options.device if self._options.device.startswith("cuda:") else "cpu")
         for path in self._earlier:
             try:
                 (source,) = read_sources([path])
             except SwiftdetError:
                 continue
-            if source.kind == kind and self._is_the_same(source, arguments, here):
+            if source.kind == kind and self._is_the_same(source, arguments):
                 return source
         return None
 
-    def _is_the_same(self, source: Source, arguments: Sequence[str], here: measurements.Document) -> bool:
+    def _is_the_same(self, source: Source, arguments: Sequence[str]) -> bool:
         made_by, subject = source.document["provenance"], source.document["subject"]
         if _settled(made_by["command"][1:]) != _settled(arguments):
             return False
+        try:
+            here = measurements.collect(subject["device"])
+        except SwiftdetError:
+            return False  # that GPU is not here
         if any(made_by[key] != here[key] for key in ("swiftdet", "commit", "packages")):
             return False
         if host_of(source.document) != host_of({"provenance": here}):

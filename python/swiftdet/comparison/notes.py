@@ -24,6 +24,11 @@ OTHER_RESIZE = Caveat(
     text="The protocol resizes images otherwise than the pipeline that is timed, so this accuracy was not measured "
     "through that pipeline.",
 )
+UNKNOWN_CATEGORIES = Caveat(
+    key="unknown-categories",
+    text="The detector has no class for some categories of the data, which count as never found; the row's provenance "
+    "names them.",
+)
 FEW_CALLS = Caveat(
     key="few-calls",
     text="Too few calls for this percentile, which needs 10 (p50), 100 (p90), 200 (p95) or 1000 (p99).",

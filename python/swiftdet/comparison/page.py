@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import swiftdet
 from swiftdet.comparison import csv_file, drawing, panels, published_tables, stages, tables, verifications
 from swiftdet.comparison.notes import Notes
+from swiftdet.comparison.published_tables import PublishedAccuracy, PublishedLatency
 from swiftdet.comparison.rows import Row, Source, host_of, pair
 
 if TYPE_CHECKING:
@@ -23,6 +24,13 @@ _WHISKERS = (
     "Whiskers go from the fastest call to the 95th percentile (the 90th, or the slowest call, where there are too few "
     "calls). No interval of AP was measured, so none is drawn. Hollow points were published, or are of made-up weights."
 )
+_SHOWN = {
+    "evaluation": ("protocol", "dataset", "evaluator", "predictions", "truncated", "unknown_categories", "duration_s"),
+    "benchmark": ("input", "options", "cold_start"),
+    "verification": ("reference", "images", "conf", "tolerance", "options", "gates"),
+}
+"""Of `measured`, by the kind of the document, beside what the tables have."""
+_SHOWN_OF_RUN = ("loop", "threads", "batch", "warmup_s", "duration_s", "memory", "interference")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # no characters of a page, and commands to a terminal
 PAGE, MARKDOWN, CSV = "index.html", "compare.md", "compare.csv"
 
@@ -75,7 +83,7 @@ def _context(content: Content, rows: Sequence[Row]) -> dict[str, Any]:
         "notes": footnotes.texts,
         "disturbances": _disturbances(rows),
         "skipped": content.skipped,
-        "provenance": _provenance(rows),
+        "provenance": [*_provenance(rows), *_provenance_of_verifications(content.sources)],
         "sources": _published_sources(),
         "commands": ["swiftdet compare --check .", "swiftdet compare results/*.json -o ."],
         "version": swiftdet.__version__,
@@ -157,6 +165,19 @@ def _provenance(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def _provenance_of_verifications(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": str(source.document["subject"]["model"]),
+            "detail": "",
+            "pairing": "verified",
+            "groups": [_document_facts(source)],
+        }
+        for source in sources
+        if source.kind == "verification"
+    ]
+
+
 def _subject_facts(row: Row) -> dict[str, Any]:
     return {
         "title": "Detector",
@@ -188,32 +209,17 @@ def _document_facts(source: Source) -> dict[str, Any]:
 
 def _measured_facts(source: Source) -> list[tuple[str, str]]:
     measured = source.document["measured"]
-    of_evaluations = (
-        "protocol",
-        "dataset",
-        "evaluator",
-        "predictions",
-        "truncated",
-        "unknown_categories",
-        "duration_s",
-    )
-    kept = of_evaluations if source.kind == "evaluation" else ("input", "options", "cold_start")
-    facts = [(name, _text(measured[name])) for name in kept if measured.get(name) not in (None, [], {})]
-    for run in measured.get("runs", []):
-        kept_of_run = {
-            name: run[name] for name in ("loop", "threads", "batch", "warmup_s", "duration_s", "memory", "interference")
-        }
-        facts.append(("run", _text(kept_of_run)))
+    facts = [(name, _text(measured[name])) for name in _SHOWN[source.kind] if measured[name] not in (None, [], {})]
+    facts += [("run", _text({name: run[name] for name in _SHOWN_OF_RUN})) for run in measured.get("runs", [])]
     return facts
 
 
 def _published_sources() -> list[str]:
     found = published_tables.load()
     titles: dict[str, str] = {}
-    for source, table in [(f.source, f.table) for f in found.accuracies] + [
-        (f.source, f.table) for f in found.latencies
-    ]:
-        titles[source] = titles.get(source) or table
+    figures: list[PublishedAccuracy | PublishedLatency] = [*found.accuracies, *found.latencies]
+    for figure in figures:
+        titles[figure.source] = titles.get(figure.source) or figure.table
     return [f"{title}: {source}" if title else source for source, title in titles.items()]
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from swiftdet import demo, measurements, zoo
 from swiftdet.comparison import published_tables
 from swiftdet.comparison.columns import AccuracyColumn, Column, Host, SpeedColumn
-from swiftdet.errors import InvalidArgument
+from swiftdet.errors import DocumentError, InvalidArgument
 from swiftdet.model_files.names import printable
 
 Document = measurements.Document
@@ -119,11 +119,22 @@ def read_sources(paths: Iterable[Path]) -> list[Source]:
     sources: dict[str, Source] = {}
     for path in paths:
         document = measurements.read(path)
+        _check_times(document, path)
         source = Source(name=_copy_name(document), content=path.read_bytes(), document=document)
         sources.setdefault(source.name, source)
     if not sources:
         raise InvalidArgument("expected at least one result file, got none")
     return list(sources.values())
+
+
+def _check_times(document: Document, path: Path) -> None:
+    """Refuses a benchmark whose figures no clock can have given, which its schema cannot tell."""
+    for number, run in enumerate(document["measured"]["runs"] if kind_of(document) == "benchmark" else ()):
+        total = run["total"]
+        fault = next((key for key in ("mean", "min", "max") if total[key] is None), None)
+        fault = fault or next((key for key, value in total.items() if value is not None and value <= 0), None)
+        if fault is not None and not (fault == "std" and total["std"] == 0):
+            raise DocumentError(f"{path}: runs.{number}.total.{fault}: expected a time above 0, got {total[fault]}")
 
 
 def kind_of(document: Document) -> str:
@@ -228,20 +239,21 @@ def speed_column(document: Document, run: Document) -> SpeedColumn:
 def host_of(document: Document) -> Host:
     """The machine that measured."""
     host = document["provenance"]["host"]
-    gpu = host["gpu"] or {}
+    usable, virtualised = host.get("usable_processors"), host.get("virtualised")
     return Host(
         cpu=host["cpu"] or "unknown processor",
-        processors=host.get("usable_processors") or host["logical_processors"],
+        processors=usable if isinstance(usable, int) else host["logical_processors"],
         memory_gib=round(host["memory_bytes"] / 2**30),
-        gpu=gpu.get("name"),
-        virtualised=host.get("virtualised"),
+        gpu=None if host["gpu"] is None else str(host["gpu"].get("name", "unknown GPU")),
+        virtualised=virtualised if isinstance(virtualised, bool) else None,
     )
 
 
 def is_resized_as_timed(document: Document) -> bool:
     """Whether an evaluation's protocol resizes images as the pipeline does that a benchmark times."""
     resize, own = document["measured"]["protocol"]["resize"], document["subject"]["preprocess"]
-    return {resize["shrink"], resize["enlarge"]} == {own["interpolation"]} and bool(resize["rule"] == own["mode"])
+    same = resize["shrink"] == resize["enlarge"] == own.get("interpolation")
+    return same and bool(resize["rule"] == own.get("mode"))
 
 
 def _dataset(dataset: Document) -> str:

@@ -90,9 +90,11 @@ def measured_accuracy(rows: Sequence[Row], footnotes: Notes) -> Table | None:
         if measured is None:
             return {}
         scores = measured.figures["scores"]
-        other = () if is_resized_as_timed(measured.source.document) else footnotes.numbers(notes.OTHER_RESIZE)
+        caveats = [] if is_resized_as_timed(measured.source.document) else [notes.OTHER_RESIZE]
+        if measured.figures["unknown_categories"]:
+            caveats.append(notes.UNKNOWN_CATEGORIES)
         found = {key: Cell(percent(scores[key])) for key in _SUMMARY}
-        found["AP"] = Cell(found["AP"].text, other)
+        found["AP"] = Cell(found["AP"].text, footnotes.numbers(*caveats))
         if published := _published_ap(row, column):
             found["published AP"] = Cell(f"{published.percent['AP']:.1f}", footnotes.numbers(notes.SAME_SPLIT))
         return found

@@ -18,7 +18,7 @@ from typing import Any
 
 from swiftdet import checks, measurements
 from swiftdet.detector import Detector
-from swiftdet.errors import ModelError
+from swiftdet.errors import InvalidType, ModelError
 from swiftdet.evaluation import protocols, running
 from swiftdet.evaluation.dataset import Dataset, Survey, read_dataset, survey
 from swiftdet.evaluation.partial_file import PartialFile
@@ -70,15 +70,20 @@ def evaluate(
         ModelError: the detector's weights are made up; its accuracy would mean nothing.
         InvalidArgument: no such protocol, or one that contradicts the detector's description; `save_dir` holds an
             unfinished evaluation of something else.
+        InvalidType: an argument of the wrong type.
         OSError: `save_dir` cannot be written.
 
     Safe from several threads. At most 16 images are in memory, and 48 bytes for each predicted box; pycocotools needs
     about ten times that in the end.
     """
+    if not isinstance(detector, Detector):
+        raise InvalidType(f"detector: expected a swiftdet.Detector, got {type(detector).__name__}")
+    folder = None if save_dir is None else Path(checks.path("save_dir", save_dir))
+    restart = checks.switch("restart", restart)
     if detector.spec.synthetic:
         raise ModelError("the weights are made up (synthetic): there is no accuracy to measure; give real weights")
     chosen = protocols.choose(
-        protocol,
+        checks.choice("protocol", protocol, ("auto", *PROTOCOLS)),
         detector.spec,
         dynamic_size=detector.dynamic_size,
         force=checks.switch("force_protocol", force_protocol),
@@ -86,11 +91,12 @@ def evaluate(
     from swiftdet.evaluation import coco  # noqa: PLC0415 - pycocotools takes a moment to load
 
     provenance = measurements.collect(detector.device)
-    dataset = read_dataset(Path(images_dir), Path(annotations_json))
+    dataset = read_dataset(
+        Path(checks.path("images_dir", images_dir)), Path(checks.path("annotations_json", annotations_json))
+    )
     category_of_class = dataset.match(detector.names)
     files = survey(dataset)
     todo = running.jobs(dataset.entries, files.sizes, chosen.protocol, detector)
-    folder = None if save_dir is None else Path(save_dir)
     image_ids = [entry.image_id for entry in dataset.entries]
     with contextlib.ExitStack() as stack:
         kept = None
@@ -102,7 +108,7 @@ def evaluate(
                     settings,
                     image_ids=image_ids,
                     categories=category_of_class.values(),
-                    restart=checks.switch("restart", restart),
+                    restart=restart,
                 )
             )
         outcome = running.run(detector, todo, chosen.protocol, category_of_class, kept=kept, on_progress=on_progress)

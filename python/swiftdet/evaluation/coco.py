@@ -37,7 +37,7 @@ class ClassScore:
     objects: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curves:
     """Precision at 101 levels of recall, all areas, 100 boxes an image.
 

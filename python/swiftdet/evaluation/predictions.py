@@ -17,7 +17,7 @@ Row: TypeAlias = dict[str, Any]
 _COLUMNS = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImagePredictions:
     """What was found in one image.
 
@@ -46,6 +46,7 @@ class Predictions(Sequence[Row]):
     def __init__(self, image_ids: Sequence[int], found: Sequence[ImagePredictions]) -> None:
         self._image_ids = list(image_ids)
         self._found = list(found)
+        self._sha256: str | None = None
         self._ends = np.cumsum([len(one.table) for one in found], dtype=np.int64)
 
     @property
@@ -84,10 +85,12 @@ class Predictions(Sequence[Row]):
 
     def sha256(self) -> str:
         """Hex digest of the file that `write` writes."""
-        digest = hashlib.sha256()
-        for part in self._json():
-            digest.update(part)
-        return digest.hexdigest()
+        if self._sha256 is None:
+            digest = hashlib.sha256()
+            for part in self._json():
+                digest.update(part)
+            self._sha256 = digest.hexdigest()
+        return self._sha256
 
     def write(self, path: Path) -> None:
         """Writes them as one JSON list, image by image.

@@ -154,19 +154,17 @@ def choose(name: str, spec: ModelSpec, *, dynamic_size: bool, force: bool = Fals
     """The protocol `name`; for "auto" the one of the detector's family.
 
     Args:
-        name: of a protocol, or "auto".
+        name: a key of `PROTOCOLS`, or "auto".
         spec: the detector's description.
         dynamic_size: calls may choose a size, which rectangular batches need.
         force: accept a protocol whose geometry is not the model's; the result then keeps the model's own geometry, and
             is labelled as forced.
 
     Raises:
-        InvalidArgument: there is no such protocol, or it contradicts the description and is not forced.
+        InvalidArgument: the protocol contradicts the description and is not forced.
     """
     if name == "auto":
         return _of_the_family(spec, dynamic_size=dynamic_size)
-    if name not in PROTOCOLS:
-        raise InvalidArgument(f"protocol: expected auto, {', '.join(PROTOCOLS)}, got {name!r:.60}")
     protocol = PROTOCOLS[name]
     fault = _contradiction(protocol, spec, dynamic_size=dynamic_size)
     if fault is None:

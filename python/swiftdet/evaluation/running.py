@@ -138,19 +138,12 @@ def detect(
         ImageError, DatasetError: an image that cannot be read, or has changed.
         BackendError: the engine failed.
     """
-    options: dict[str, Any] = {
-        "conf": protocol.conf,
-        "iou": protocol.iou,
-        "max_det": protocol.max_det,
-        "multi_label": protocol.multi_label,
-        "class_agnostic": False,
-        "classes": list(category_of_class),
-    }
+    options = call_options(protocol, category_of_class)
     flying: deque[tuple[Job, Future[Detections]]] = deque()
 
     def landed() -> tuple[Entry, ImagePredictions]:
         job, future = flying.popleft()
-        return job.entry, _predictions(future.result(), job, protocol, category_of_class)
+        return job.entry, predictions(future.result(), job, protocol, category_of_class)
 
     with BatchDispatcher(detector, max_batch=1, queue_size=IMAGES_AT_ONCE) as dispatcher:
         for job in todo:
@@ -161,9 +154,22 @@ def detect(
             yield landed()
 
 
-def _predictions(
+def call_options(protocol: Protocol, category_of_class: Mapping[int, int]) -> dict[str, Any]:
+    """What a protocol asks of a call of the detector."""
+    return {
+        "conf": protocol.conf,
+        "iou": protocol.iou,
+        "max_det": protocol.max_det,
+        "multi_label": protocol.multi_label,
+        "class_agnostic": False,
+        "classes": list(category_of_class),
+    }
+
+
+def predictions(
     result: Detections, job: Job, protocol: Protocol, category_of_class: Mapping[int, int]
 ) -> ImagePredictions:
+    """A result as predictions of the data set: in px of the image, by category, rounded as the protocol says."""
     xyxy = result.xyxy if job.to_source is None else job.to_source(result.xyxy)
     boxes = xyxy.astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]

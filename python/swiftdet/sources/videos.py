@@ -217,12 +217,12 @@ def read(
 
     Args:
         video: what to open.
-        reconnect: times in a row that a live source which broke off is opened anew, after 0.5, 1, 2, ... at most 8 s.
-            Frames keep counting; their time continues by the clock.
+        reconnect: times in a row that a live source which broke off or ended is opened anew, after 0.5, 1, 2, ... at
+            most 8 s. Frames keep counting; their time continues by the clock.
         stop: ends the waiting between two tries, and the iteration.
 
     Raises:
-        BackendUnavailable, VideoError: as `VideoReader`; a live source that breaks off, after its last try.
+        BackendUnavailable, VideoError: as `VideoReader`; a live source that breaks off or ends, after its last try.
     """
     stop = stop or threading.Event()
     index = attempts = 0
@@ -237,6 +237,9 @@ def read(
                         started = time.monotonic() if started is None else started
                     index += 1
                     yield item
+            if not video.live or video.kind == "file":
+                return
+            raise VideoError(f"{video.name}: the other side ended the stream")  # noqa: TRY301 - as if it broke off
         except VideoError as e:
             # An address that cannot be opened at first is wrong rather than gone, and says so at once.
             if started is None or attempts >= reconnect or not video.live:
@@ -245,8 +248,6 @@ def read(
             wait_s = min(0.25 * 2**attempts, 8.0)
             _LOG.warning("%s; trying again in %g s (%d of %d)", e, wait_s, attempts, reconnect)
             stop.wait(wait_s)
-        else:
-            return
 
 
 def _opened(av: ModuleType, video: Video) -> Any:

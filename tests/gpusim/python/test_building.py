@@ -73,10 +73,11 @@ def test_an_engine_is_built_kept_and_found_again(builder, tmp_path, expected):
             assert gpu.device == "cuda:0"
             assert (gpu.provenance["precision"], gpu.provenance["graph_sha256"] is None) == ("fp32", False)
             assert_all_same(gpu(PICTURES), expected)
+            digest = gpu.provenance["engine_sha256"]
         assert len(builder.builds) == 1, f"after opening it {opened + 1} times"
     (entry,) = EngineCache(tmp_path / "cache").verify()
     assert (entry.problem, entry.manifest.sm, entry.manifest.gpu) == ("", "sm_86", "Simulated GPU 0")
-    assert entry.manifest.tensorrt == plan_builder.VERSION
+    assert (entry.manifest.tensorrt, entry.manifest.plan_sha256) == (plan_builder.VERSION, digest)
     assert entry.manifest.shapes == ((1, 3, 256, 256), (1, 3, 256, 256), (8, 3, 256, 256))
 
 

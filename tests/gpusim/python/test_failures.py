@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
+import os
+import statistics
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 import swiftdet
@@ -57,6 +64,42 @@ def test_every_call_of_cuda_fails_once(cuda, columns_plan, expected, error, time
             assert_same(result, expected)
         assert sorted(cuda.live()) == before, nth
     assert raised > total // 4  # the others were in destructors, or only asked something
+
+
+@pytest.mark.skipif("asan" in os.environ["LD_PRELOAD"], reason="AddressSanitizer keeps what is freed, on purpose")
+@pytest.mark.parametrize("leak", [0, 4096], ids=["", "and a leak is seen"])
+def test_failures_leave_no_memory(cuda, columns_plan, leak):
+    """Resident memory and Python's objects after round upon round of failures: the median of the slopes, per life.
+
+    What a failing cudaFree was to free stays, here as on a GPU: those calls are left out.
+    """
+    cuda.clear_log()
+    life(columns_plan, [])
+    names = {line.split()[0] for line in cuda.log() if line.startswith("cuda") and not line.startswith("cudaFree")}
+    assert len(names) > 10
+    kept, memory, objects = [], [], []
+    for turn in range(12):
+        for name in names:
+            cuda.heal()
+            cuda.clear_log()
+            cuda.fail(1 + turn % 2, OUT_OF_MEMORY, name=name)
+            life(columns_plan, [])
+            kept.append(np.ones(leak, np.uint8))
+        cuda.heal()
+        if turn >= 4:  # caches are full by then
+            gc.collect()
+            cuda.library.malloc_trim(0)
+            memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+            objects.append(len(gc.get_objects()))
+    growth = slope(memory) / len(names)
+    assert (growth > 2048) == (leak > 0), memory
+    assert slope(objects) < len(names) / 2, objects  # pytest keeps what is logged
+
+
+def slope(readings):
+    """Median over all pairs of readings, per round."""
+    pairs = itertools.combinations(enumerate(readings), 2)
+    return statistics.median((b - a) / (j - i) for (i, a), (j, b) in pairs)
 
 
 def test_memory_errors_say_how_much_was_asked_for(cuda, columns_plan):

@@ -6,7 +6,7 @@ from fuzzing.door import Door
 from fuzzing.doors.arguments import CallDoor, DetectorDoor, OpsDoor
 from fuzzing.doors.checkpoints import CheckpointDoor
 from fuzzing.doors.command_line import CommandLineDoor
-from fuzzing.doors.documents import AnnotationsDoor, DescriptionDoor, ManifestDoor
+from fuzzing.doors.documents import AnnotationsDoor, DescriptionDoor, ManifestDoor, UnfinishedDoor
 from fuzzing.doors.images import ImageDoor
 from fuzzing.doors.measurements import MeasurementsDoor
 from fuzzing.doors.models import IrDoor, IrRunDoor, OnnxDoor, OnnxRunDoor, OnnxRuntimeDoor, PlanDoor
@@ -26,6 +26,7 @@ DOORS: dict[str, type[Door]] = {
     "descriptions": DescriptionDoor,
     "annotations": AnnotationsDoor,
     "measurements": MeasurementsDoor,
+    "unfinished": UnfinishedDoor,
     "command-line": CommandLineDoor,
     "ops": OpsDoor,
     "calls": CallDoor,

@@ -1,23 +1,28 @@
-"""JSON and other text beside models and data sets: descriptions, metadata, manifests, annotations."""
+"""JSON and other text beside models and data sets: descriptions, metadata, manifests, annotations, unfinished work."""
 
 from __future__ import annotations
 
 import json
 import random
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import make_models
 import numpy as np
+import onnx
 from PIL import Image as PilImage
 
 from fuzzing import mutations
 from fuzzing.door import Door
 from fuzzing.doors import plan_cases
-from swiftdet import evaluate
+from swiftdet import Detector, evaluate
 from swiftdet.engines.tensorrt.plan_files import Manifest
+from swiftdet.evaluation.partial_file import NAME, PartialFile
+from swiftdet.evaluation.predictions import ImagePredictions, table
 from swiftdet.model_files.metadata import parse_metadata
 from swiftdet.spec import METADATA_KEY, Head, ModelSpec, Preprocess
+
+SIZE = (64, 96)
 
 
 class DescriptionDoor(Door):
@@ -97,7 +102,8 @@ class AnnotationsDoor(Door):
     """`swiftdet.evaluate`: COCO annotations, and pycocotools behind the checks."""
 
     def prepare(self) -> None:
-        """Two images with three objects of two categories."""
+        """A detector's file, and two images with three objects of two categories."""
+        onnx.save(make_models.build("ultralytics-columns", size=SIZE, classes=2, seed=3), self.folder / "model.onnx")
         names = ["a.png", "b.png"]
         for name in names:
             PilImage.new("RGB", (40, 30)).save(self.folder / name)
@@ -113,11 +119,12 @@ class AnnotationsDoor(Door):
                 "iscrowd": crowd}
                 for i, (image, category, box, crowd) in enumerate(rows)
             ],
-            "categories": [{"id": 1, "name": "a", "supercategory": "x"}, {"id": 2, "name": "b"}],
+            "categories": [{"id": 1, "name": "class0", "supercategory": "x"}, {"id": 2, "name": "class1"}],
         }  # fmt: skip
 
     def warm_up(self) -> None:
-        """Loads pycocotools."""
+        """Opens the detector, and loads pycocotools."""
+        self._detector = Detector(self.folder / "model.onnx", engine=_Finder())
         self.run(json.dumps(self._seed).encode())
 
     def case(self, rng: random.Random) -> bytes:
@@ -128,26 +135,61 @@ class AnnotationsDoor(Door):
         """Reads them and scores a detector that finds one box in each image."""
         path = self.folder / "case.json"
         path.write_bytes(case)
-        report = evaluate(_Finder(), self.folder, path)  # type: ignore[arg-type]
-        json.dumps(report.to_dict() if hasattr(report, "to_dict") else report.scores, allow_nan=False)
+        evaluate(self._detector, self.folder, path).to_dict()
         return "scored"
 
 
 class _Finder:
-    """Stands in for a detector: one box an image, without an engine."""
+    """An engine that finds one box of the first class in each image."""
 
-    names = {0: "a", 1: "b"}  # noqa: RUF012 - as a detector's
-    spec = plan_cases.spec()
-    imgsz = (64, 96)
-    provenance = {"engine": "none"}  # noqa: RUF012
+    inputs = (("images", (1, 3, *SIZE)),)
+    outputs = (("output0", (1, 6, 126)),)
 
-    def __call__(self, images: list[Any], *, classes: list[int], **_: Any) -> list[Any]:
-        found = SimpleNamespace(
-            xyxy=np.array([[2, 3, 12, 15]], np.float32),
-            conf=np.array([0.9], np.float32),
-            cls=np.array(classes[:1], np.int32),
-        )
-        return [found for _ in images]
+    def run(self, _: dict[str, Any]) -> list[Any]:
+        """Centre, width and height in px of the input, then a score for each of two classes."""
+        answer = np.zeros((1, 6, 126), np.float32)
+        answer[0, :, 0] = (11, 13, 16, 19, 0.9, 0.0)
+        return [answer]
+
+
+class UnfinishedDoor(Door):
+    """What an interrupted evaluation left, which the next one reads, trusts line by line, and goes on from."""
+
+    def prepare(self) -> None:
+        """A file of three images."""
+        with self._opened() as kept:
+            for image_id in (2, 5, 9):
+                kept.add(image_id, ImagePredictions(table([[1.0, 0.5, 2.0, 3.0, 4.0, 0.25]] * image_id), image_id))
+        self._seed = kept.path.read_bytes()
+
+    def case(self, rng: random.Random) -> bytes:
+        """It with other bytes, or with other values in a line."""
+        if rng.random() < 0.4:
+            return mutations.of_bytes(self._seed, rng)
+        lines = self._seed.splitlines()
+        place = rng.randrange(len(lines))
+        lines[place] = mutations.json_text(mutations.of_json(json.loads(lines[place]), rng), rng)
+        return b"\n".join([*lines, b""])
+
+    def run(self, case: bytes) -> str:
+        """Opens it and goes on; what was taken over comes back the next time."""
+        (self.folder / NAME).write_bytes(case)
+        with self._opened() as kept:
+            found = _tables(kept)
+            rest = sorted({2, 5, 9} - found.keys())
+            for image_id in rest:
+                kept.add(image_id, ImagePredictions(table([]), 0))
+        with self._opened() as kept:
+            if _tables(kept) != found | {image_id: [] for image_id in rest}:
+                raise AssertionError("what was taken over and added does not come back")
+        return "went on" if found else "began anew"
+
+    def _opened(self) -> PartialFile:
+        return PartialFile(self.folder, {"a": [1, 2]}, image_ids=(2, 5, 9), categories=(1, 2), restart=False)
+
+
+def _tables(kept: PartialFile) -> dict[int, Any]:
+    return {image_id: one.table.tolist() for image_id, one in kept.found.items()}
 
 
 def _mapping(case: bytes) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swiftdet import _core, checks, cuda_devices
 from swiftdet.engines.tensorrt import library as tensorrt
 from swiftdet.engines.tensorrt import precision as precisions
-from swiftdet.engines.tensorrt import running
 from swiftdet.engines.tensorrt.building import build_plan
 from swiftdet.engines.tensorrt.cache import EngineCache, EngineKey
 from swiftdet.engines.tensorrt.options import Batches, BuildOptions
@@ -185,7 +184,7 @@ def cached(
     return cache.get_or_build(key, lambda: _build(model, graph, options, where, progress))
 
 
-def open_for(
+def plan_for(
     model: Model,
     index: int,
     *,
@@ -194,8 +193,8 @@ def open_for(
     performance: str,
     cache_dir: Path,
     progress: BuildProgress | None = None,
-) -> Any:
-    """An engine of a model, ready to run on GPU `index`: built, or out of the cache.
+) -> Plan:
+    """The plan of a model's engine for GPU `index`: built, or out of the cache.
 
     Args:
         model: as read.
@@ -207,14 +206,13 @@ def open_for(
         progress: hears of a build.
 
     Raises:
-        BackendUnavailable, ModelError, InvalidArgument, BackendError: see `target`, `cached` and `running.open_engine`.
+        BackendUnavailable, ModelError, InvalidArgument, BackendError: see `target` and `cached`.
     """
     if precision not in {"auto", "fp16", "fp32"}:
         raise InvalidArgument(f"precision: engines for GPUs are 'fp16' or 'fp32', got {precision!r}")
     batches = Batches(1, max_batch if performance == "throughput" else 1, max_batch) if model.dynamic_batch else None
     options = options_for(model, precision=precision, batches=batches)
-    plan = cached(model, options, target(index), EngineCache(cache_dir), progress=progress)
-    return running.open_engine(plan, index)
+    return cached(model, options, target(index), EngineCache(cache_dir), progress=progress)
 
 
 def _build(
