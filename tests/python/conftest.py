@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import chromium
 import real_inputs
 
 # The same examples on every run and machine; a failing one is printed as code that reproduces it.
@@ -85,6 +86,16 @@ def torch_python(tmp_path_factory) -> Path:
         reason = f"torch cannot be installed: {done.stderr[-300:]}"
         pytest.fail(f"CI promises a package index: {reason}") if os.environ.get("CI") else pytest.skip(reason)
     return python
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[chromium.Page]:
+    """An open page of a headless Chromium."""
+    if chromium.executable() is None:
+        reason = "no Chromium: apt-get install chromium"
+        pytest.fail(f"CI promises a browser: {reason}") if os.environ.get("CI") else pytest.skip(reason)
+    with chromium.browser() as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import chromium
 from comparison_documents import benchmark, evaluation, run, subject, verification
 from swiftdet import comparison, measurements
 
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=document.title='taken'>" + "w" * 60
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if chromium.executable() is None:
-        reason = "no Chromium: apt-get install chromium"
-        pytest.fail(f"CI promises a browser: {reason}") if os.environ.get("CI") else pytest.skip(reason)
-    with chromium.browser() as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
