@@ -76,11 +76,11 @@ def test_provenance_opens_without_a_script(browser, address):
     closed = browser.evaluate(heights)
     browser.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
     opened = browser.evaluate(heights)
-    assert len(closed) == 4
+    assert len(closed) == 5  # four rows and a verification
     assert all(after > before + 100 for before, after in zip(closed, opened, strict=True))
     assert browser.evaluate("document.documentElement.scrollWidth") == 1280
     seen = browser.evaluate("[...document.querySelectorAll('details')].map(e => e.innerText)")
-    (seen,) = [text for text in seen if text.startswith("demo-yolov7")]
+    (seen,) = [text for text in seen if text.startswith("demo-yolov7 paired")]
     for said in ("0" * 64, "Imagined CPU", "swiftdet val --model demo-yolov7", "2026.4.1"):
         assert said in seen
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comparison_documents import benchmark, evaluation, verification
+from comparison_documents import benchmark, evaluation, run, subject, verification
 from swiftdet import comparison, measurements, zoo
 from swiftdet.cli import main
 from swiftdet.comparison import measuring
@@ -60,6 +60,13 @@ def test_estimates_follow_what_was_measured():
     assert schedule.call_s(1) > 3 * before
     schedule.spend(590.0)
     assert schedule.slot(1) is None
+
+
+def test_a_model_that_got_too_few_calls_gets_enough_the_second_time():
+    schedule = Schedule(600.0, 10.0, [Cost(5.7, 5.9), Cost(36.9, 100.0)])
+    first = schedule.slot(0)
+    schedule.learn(0, start_s=4.0, call_s=1.2)
+    assert first.duration_s <= 10.0 < FEWEST_CALLS * 1.2 < schedule.slot(0).duration_s
 
 
 def test_cheap_models_come_first_and_each_once():
@@ -140,6 +147,26 @@ def test_what_was_measured_otherwise_is_not_taken(measured, tmp_path, change):
     assert run._earlier_source("benchmark", arguments) is None
     measurements.write(found, tmp_path / "results" / "left.json")
     assert run._earlier_source("benchmark", arguments).document == found
+
+
+def test_a_time_without_a_median_is_taken_again(tmp_path, monkeypatch):
+    """The first estimate of a file's calls is none at all."""
+    durations = []
+
+    def run_(self, model, arguments):
+        durations.append(float(arguments[arguments.index("--duration") + 1]))
+        count = 4 if len(durations) == 1 else 12
+        document = benchmark(of=subject(synthetic=True), runs=[run(median=900.0, count=count, warmup_s=0.0)])
+        measurements.write(document, self._results / "x.json")
+        (source,) = comparison.read_sources([self._results / "x.json"])
+        (self._results / "x.json").rename(self._results / source.name)
+        return source
+
+    monkeypatch.setattr(measuring._Run, "_run", run_)
+    outcome = comparison.measure(tmp_path, comparison.Options(models=["mine.onnx"], duration_s=3.0))
+    assert durations == [3.0, pytest.approx(11.25, abs=0.06)]
+    assert [source.document["measured"]["runs"][0]["calls"] for source in outcome.sources] == [12]
+    assert len(list((tmp_path / "results").iterdir())) == 1
 
 
 def test_what_fails_or_does_not_fit_into_the_budget_is_named_and_the_rest_is_measured(tmp_path, capsys):

@@ -21,7 +21,7 @@ from pathlib import Path
 from swiftdet import measurements, zoo
 from swiftdet.comparison.folder import RESULTS, model_sha256
 from swiftdet.comparison.rows import Source, host_of, read_sources
-from swiftdet.comparison.schedule import Cost, Schedule
+from swiftdet.comparison.schedule import FEWEST_CALLS, Cost, Schedule, Slot
 from swiftdet.errors import InvalidArgument, ModelError, SwiftdetError
 
 DEFAULT_BUDGET_S = 12 * 60.0
@@ -120,33 +120,44 @@ class _Run:
             left.unlink()  # of a process that was interrupted
         self._earlier = sorted(self._results.glob("*.json"))
         for number, model in enumerate(self._models):
-            began = time.monotonic()
             place = f"[{number + 1}/{len(self._models)}] {model}"
             source = self._timed(number, model, place)
             if source is not None and self._is_to_be_scored(model, source):
                 self._scored(model, source, place)
-            self._schedule.spend(time.monotonic() - began)
         return self._outcome
 
     def _timed(self, number: int, model: str, place: str) -> Source | None:
         arguments = ["benchmark", model, "--device", self._options.device, "--cold-start", "this"]
         if self._options.images is not None:
             arguments += ["--images", str(self._options.images)]
-        source = self._earlier_source("benchmark", arguments)
-        if source is None:
-            slot = self._schedule.slot(number)
-            if slot is None:
-                self._skip(f"{model}: {self._lacking(number)}.")
-                return None
-            self._tell(f"{place}: timing for {slot.duration_s:.0f} s")
-            arguments += ["--duration", f"{slot.duration_s:.1f}", "--warmup", f"{slot.warmup_s:g}"]
-            began = time.monotonic()
-            source = self._run(model, arguments)
-            if source is not None:
-                run = source.document["measured"]["runs"][0]
-                start_s = time.monotonic() - began - run["warmup_s"] - run["duration_s"]
-                self._schedule.learn(number, start_s=start_s, call_s=run["total"]["mean"] / 1e3)
+        source = self._earlier_source("benchmark", arguments) or self._timed_anew(number, model, place, arguments)
         return self._keep(source, place)
+
+    def _timed_anew(self, number: int, model: str, place: str, arguments: Sequence[str]) -> Source | None:
+        """Times a model, and once more where the estimate was so low that there is no median, if that still fits."""
+        slot = self._schedule.slot(number)
+        if slot is None:
+            self._skip(f"{model}: {self._lacking(number)}.")
+            return None
+        source = self._timed_for(slot, number, model, place, arguments)
+        if source is not None and source.document["measured"]["runs"][0]["calls"] < FEWEST_CALLS:
+            slot = self._schedule.slot(number)
+            again = None if slot is None else self._timed_for(slot, number, model, place, arguments)
+            if again is not None:
+                (self._results / source.name).unlink()
+                source = again
+        return source
+
+    def _timed_for(self, slot: Slot, number: int, model: str, place: str, arguments: Sequence[str]) -> Source | None:
+        self._tell(f"{place}: timing for {slot.duration_s:.0f} s")
+        began = time.monotonic()
+        times = ["--duration", f"{slot.duration_s:.1f}", "--warmup", f"{slot.warmup_s:g}"]
+        source = self._run(model, [*arguments, *times])
+        if source is not None:
+            run = source.document["measured"]["runs"][0]
+            start_s = time.monotonic() - began - run["warmup_s"] - run["duration_s"]
+            self._schedule.learn(number, start_s=start_s, call_s=run["total"]["mean"] / 1e3)
+        return source
 
     def _scored(self, model: str, timed: Source, place: str) -> None:
         protocol = self._options.protocol
@@ -173,12 +184,15 @@ class _Run:
         left_s = self._schedule.left_s
         limit_s = None if left_s is None else max(left_s, 0.0) + _GRACE_S
         command = [sys.executable, "-m", "swiftdet", *arguments, "--output", str(unfinished)]
+        began = time.monotonic()
         try:
             with _process(command) as process:
                 _, told = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
             self._skip(f"{model}: {arguments[0]} was stopped, for it took longer than the budget of {self._budget()}.")
             return None
+        finally:
+            self._schedule.spend(time.monotonic() - began)
         if process.returncode != 0 or not unfinished.is_file():
             lines = [line for line in told.decode(errors="replace").splitlines() if line.startswith("error: ")]
             reason = lines[-1].removeprefix("error: ") if lines else f"it ended with code {process.returncode}"

@@ -58,6 +58,7 @@ class Schedule:
         self._costs = list(costs)
         self._millions, self._start_s = _GUESSED_MILLIONS, _GUESSED_START_S
         self._gflops, self._call_s = _GUESSED_GFLOPS, _GUESSED_CALL_S
+        self._known_call_s: dict[int, float] = {}
 
     def spend(self, seconds: float) -> None:
         """So much of the budget is gone."""
@@ -66,6 +67,7 @@ class Schedule:
 
     def learn(self, number: int, *, start_s: float, call_s: float) -> None:
         """What model `number` really took."""
+        self._known_call_s[number] = call_s
         cost = self._costs[number]
         if cost.parameters_m is not None:
             self._millions += cost.parameters_m
@@ -75,12 +77,17 @@ class Schedule:
             self._call_s += call_s
 
     def call_s(self, number: int) -> float | None:
-        """Estimated for one call of model `number`."""
+        """What one call of model `number` takes, or is estimated to take; None where nothing tells."""
+        if number in self._known_call_s:
+            return self._known_call_s[number]
         gflops = self._costs[number].gflops
         return None if gflops is None else gflops * self._call_s / self._gflops
 
     def slot(self, number: int) -> Slot | None:
-        """Of model `number`, when it is its turn; None: not even the fewest calls fit into what is left."""
+        """Of model `number`, when it is its turn; None: not even the fewest calls fit into what is left.
+
+        Asked again after `learn`, it goes by what was measured.
+        """
         call_s = self.call_s(number) or 0.0
         warmup_s = 0.0 if call_s > SLOW_CALL_S else 1.0
         fewest_s = FEWEST_CALLS * call_s * _MARGIN
