@@ -17,7 +17,7 @@ from swiftdet import zoo
 ROUNDS, ATTEMPTS = 5, 8
 LARGE_SIZE = (320, 320)  # of the variants that take seconds a run at their own size: as telling, and quick
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("name", zoo.names())
