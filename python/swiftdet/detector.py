@@ -595,9 +595,20 @@ class _GpuEngines:
         from swiftdet.engines.tensorrt import cache, running  # noqa: PLC0415 - as above
         from swiftdet.engines.tensorrt import engines as tensorrt  # noqa: PLC0415
 
+        def check_half(model: Any, graph: bytes) -> None:
+            from swiftdet.verification import half  # noqa: PLC0415 - it makes detectors itself
+
+            half.check(model, graph)
+
         if loaded.plan is not None:
             return self._opened or running.open_engine(loaded.plan, self._index)
-        return tensorrt.open_for(loaded, self._index, cache_dir=cache_dir or cache.default_folder(), **options)
+        return tensorrt.open_for(
+            loaded,
+            self._index,
+            cache_dir=cache_dir or cache.default_folder(),
+            check_half=check_half,
+            **options,
+        )
 
 
 def _choose(model: str | os.PathLike[str], device: str, engine: Any) -> Choice:
