@@ -596,10 +596,16 @@ class _GpuEngines:
         from swiftdet.engines.tensorrt import cache, running  # noqa: PLC0415 - as above
         from swiftdet.engines.tensorrt import engines as tensorrt  # noqa: PLC0415
 
+        def check_half(model: Any, graph: bytes) -> None:
+            from swiftdet.verification import half  # noqa: PLC0415 - it makes detectors itself
+
+            half.check(model, graph)
+
         if loaded.plan is not None:
             plan = loaded.plan
         else:
-            plan = tensorrt.plan_for(loaded, self._index, cache_dir=cache_dir or cache.default_folder(), **options)
+            folder = cache_dir or cache.default_folder()
+            plan = tensorrt.plan_for(loaded, self._index, cache_dir=folder, check_half=check_half, **options)
         return self._opened or running.open_engine(plan, self._index), plan.sha256
 
 

@@ -260,3 +260,14 @@ def test_models_prints_the_verified_totals(capsys):
         assert printed[name]["params"] == total["params"], name
         rounding = 0.5 * 10.0 ** -total["decimals"] * scale + 0.005
         assert abs(printed[name]["gflops"] - total["gflops"] * scale) <= rounding + 1e-9, name
+
+
+def test_a_folder_that_merely_has_a_model_s_name_is_not_the_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo-yolov7").mkdir()
+    (tmp_path / "demo-yolov7/predictions.json").write_text("{}")
+    with swiftdet.Detector("demo-yolov7") as detector:
+        assert detector.spec.family == "yolov7"
+    (tmp_path / "demo-yolov7/broken.xml").write_text("<net/>")
+    with pytest.raises(swiftdet.ModelError):
+        swiftdet.Detector("demo-yolov7")

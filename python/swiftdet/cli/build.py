@@ -55,6 +55,10 @@ def build(
     timing_cache: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep timings of layers here, for faster builds.")
     ] = None,
+    unverified: Annotated[
+        bool,
+        typer.Option("--unverified", help="Build fp16 of a foreign float32 graph without comparing the two first."),
+    ] = False,
     device: Annotated[str, typer.Option(help="cuda or cuda:N.")] = "cuda",
     as_json: output.JsonFlag = False,
     debug: output.DebugFlag = False,
@@ -86,8 +90,9 @@ def build(
             timing_cache=timing_cache,
         )
         start = time.perf_counter()
+        check = None if unverified else _check_half
         with build_progress() as progress:
-            plan, manifest = engines.build(loaded, options, where, progress=progress)
+            plan, manifest = engines.build(loaded, options, where, progress=progress, check_half=check)
         write_plan(output_file, plan, manifest)
         document = _describe(manifest, output_file, time.perf_counter() - start)
         if as_json:
@@ -102,6 +107,12 @@ def _index(device: str) -> int:
     if not device.startswith("cuda"):
         raise InvalidArgument(f"device: engines are built on a GPU, 'cuda' or 'cuda:N', got {device!r}")
     return device_policy.parse(device)
+
+
+def _check_half(model: engines.Model, graph: bytes) -> None:
+    from swiftdet.verification import half  # noqa: PLC0415 - few builds need it
+
+    half.check(model, graph)
 
 
 def _batches(loaded: models.LoadedModel, least: int | None, best: int | None, most: int | None) -> Batches | None:

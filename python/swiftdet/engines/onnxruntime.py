@@ -38,13 +38,21 @@ class OnnxRuntimeEngine:
         description: "ONNX Runtime <version> CPU".
     """
 
-    def __init__(self, model: bytes, *, input_shape: Sequence[int] | None = None, num_threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        input_shape: Sequence[int] | None = None,
+        num_threads: int = 0,
+        optimized: bool = True,
+    ) -> None:
         """Loads a model.
 
         Args:
             model: the bytes of an ONNX file with its weights inside.
             input_shape: [N, 3, H, W] that narrows the open dimensions of the file; -1 leaves one open.
             num_threads: threads inside one run; 0 is onnxruntime's choice.
+            optimized: False computes node by node, each in its own type.
 
         Raises:
             BackendUnavailable: onnxruntime is not installed.
@@ -63,6 +71,8 @@ class OnnxRuntimeEngine:
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL
         options.intra_op_num_threads = num_threads
+        if not optimized:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as e:  # onnxruntime has no common base of its errors

@@ -72,10 +72,13 @@ class Weights:
 def is_zoo_model(model: str | os.PathLike[str]) -> bool:
     """Whether `model` is the name of a variant, or a checkpoint: something that `build` makes a network for.
 
-    A file of that name goes before a name of the zoo.
+    A file of that name goes before a name of the zoo, and so does a folder with a model in it, but not one that merely
+    has the name, such as of results.
     """
     path = Path(model)
-    return path.suffix.lower() in CHECKPOINT_SUFFIXES or (os.fspath(model) in _NAMES and not path.exists())
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+        return True
+    return os.fspath(model) in _NAMES and not path.is_file() and not any(path.glob("*.xml"))
 
 
 def find(model: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None) -> Weights:

@@ -18,11 +18,12 @@ from make_models import ultralytics_metadata
 
 import plan_builder
 import swiftdet
+import test_half_check
 from conftest import assert_same, picture
 from swiftdet import cuda_devices
 from swiftdet.cli import main
 from swiftdet.engines.tensorrt.cache import EngineCache
-from swiftdet.errors import BackendError, InvalidArgument
+from swiftdet.errors import BackendError, InvalidArgument, ModelError
 from swiftdet.model import load
 
 DEMO = "demo-yolov7"
@@ -162,6 +163,17 @@ def test_swiftdet_build_makes_an_engine_for_a_range_of_sizes(builder, tmp_path, 
                 assert_all_same(gpu(PICTURES, imgsz=size), cpu(PICTURES))
         with pytest.raises(InvalidArgument, match="built for 192x256 to 384x384, got 416x416"):
             gpu(PICTURES[0], imgsz=416)
+
+
+def test_a_foreign_export_that_float16_spoils_is_refused(builder, tmp_path):
+    path = test_half_check.export(tmp_path / "export.onnx", overflows=True)
+    options = {"family": "yolov7", "device": "cuda", "cache_dir": tmp_path / "cache"}
+    with pytest.raises(ModelError, match=r"other answers than in float32: .*max_nonfinite"):
+        swiftdet.Detector(path, **options)
+    assert builder.builds == []
+    assert EngineCache(tmp_path / "cache").entries() == []
+    swiftdet.Detector(path, **options, precision="fp32").close()
+    assert len(builder.builds) == 1
 
 
 def test_a_foreign_export_is_built_too(builder, read_model, tmp_path):

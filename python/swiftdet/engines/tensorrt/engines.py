@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swiftdet import _core, checks, cuda_devices
@@ -54,6 +55,10 @@ class Model(Protocol):
     @property
     def dynamic_size(self) -> bool:
         """Whether H or W is free."""
+
+
+CheckHalf = Callable[[Model, bytes], None]
+"""Is given a foreign model and the float16 graph that it was converted to, and raises if that is not to be built."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,19 +158,33 @@ def graph_for(model: Model, options: BuildOptions) -> bytes:
 
 
 def build(
-    model: Model, options: BuildOptions, where: Target, *, progress: BuildProgress | None = None
+    model: Model,
+    options: BuildOptions,
+    where: Target,
+    *,
+    progress: BuildProgress | None = None,
+    check_half: CheckHalf | None = None,
 ) -> tuple[bytes, Manifest]:
     """Builds the engine of a model: the plan and its manifest. Takes seconds to minutes.
 
     Raises:
+        Exception: what `check_half` raises.
         ModelError, InvalidArgument, BackendUnavailable: see `graph_for`.
         BackendError: TensorRT refused, in its own words.
     """
-    return _build(model, graph_for(model, options), options, where, progress)
+    graph = graph_for(model, options)
+    _check_half(model, graph, options, check_half)
+    return _build(model, graph, options, where, progress)
 
 
 def cached(
-    model: Model, options: BuildOptions, where: Target, cache: EngineCache, *, progress: BuildProgress | None = None
+    model: Model,
+    options: BuildOptions,
+    where: Target,
+    cache: EngineCache,
+    *,
+    progress: BuildProgress | None = None,
+    check_half: CheckHalf | None = None,
 ) -> Plan:
     """The engine of a model out of the cache, built and kept there at the first call. Raises as `build` does."""
     graph = graph_for(model, options)
@@ -181,7 +200,12 @@ def cached(
         sm=where.device.sm,
         driver=where.driver,
     )
-    return cache.get_or_build(key, lambda: _build(model, graph, options, where, progress))
+
+    def build_it() -> tuple[bytes, Manifest]:
+        _check_half(model, graph, options, check_half)
+        return _build(model, graph, options, where, progress)
+
+    return cache.get_or_build(key, build_it)
 
 
 def plan_for(
@@ -193,6 +217,7 @@ def plan_for(
     performance: str,
     cache_dir: Path,
     progress: BuildProgress | None = None,
+    check_half: CheckHalf | None = None,
 ) -> Plan:
     """The plan of a model's engine for GPU `index`: built, or out of the cache.
 
@@ -204,6 +229,7 @@ def plan_for(
         performance: "latency" is fastest for one image, "throughput" for `max_batch`.
         cache_dir: where engines are kept.
         progress: hears of a build.
+        check_half: asked before a foreign float32 graph is built in float16.
 
     Raises:
         BackendUnavailable, ModelError, InvalidArgument, BackendError: see `target` and `cached`.
@@ -212,7 +238,7 @@ def plan_for(
         raise InvalidArgument(f"precision: engines for GPUs are 'fp16' or 'fp32', got {precision!r}")
     batches = Batches(1, max_batch if performance == "throughput" else 1, max_batch) if model.dynamic_batch else None
     options = options_for(model, precision=precision, batches=batches)
-    return cached(model, options, target(index), EngineCache(cache_dir), progress=progress)
+    return cached(model, options, target(index), EngineCache(cache_dir), progress=progress, check_half=check_half)
 
 
 def _build(
@@ -235,6 +261,18 @@ def _build(
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         swiftdet=_core.__version__,
     )
+
+
+def _check_half(model: Model, graph: bytes, options: BuildOptions, check: CheckHalf | None) -> None:
+    """Asks about a graph that was converted here; one that was float16 already is what its owner wants."""
+    import onnx  # noqa: PLC0415 - slow to import
+
+    if (
+        check is not None
+        and options.precision == "fp16"
+        and not precisions.is_half(onnx.load_model_from_string(model.model))
+    ):
+        check(model, graph)
 
 
 def _check_size(model: Model, size: tuple[int, int] | None) -> None:
