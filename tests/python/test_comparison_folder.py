@@ -180,6 +180,12 @@ def test_a_folder_without_a_lock_is_one_error(tmp_path, capsys):
     assert "is this a folder of `swiftdet compare`?" in capsys.readouterr().err
 
 
+def test_a_name_that_is_no_text_makes_a_sound_page(tmp_path):
+    measurements.write(benchmark(of=subject(model="\ud800.onnx", variant=None)), tmp_path / "b.json")
+    comparison.write(tmp_path / "page", comparison.read_sources([tmp_path / "b.json"]), title="\udfff")
+    assert comparison.check(tmp_path / "page").faults == []
+
+
 def test_comparing_again_from_the_copies_changes_nothing(page):
     before = {path.name: path.read_bytes() for path in all_files(page)}
     lock = json.loads((page / "report.lock.json").read_text())

@@ -100,6 +100,12 @@ def test_the_demos_are_scored_and_timed_through_one_pipeline(measured):
         assert scored.figures["scores"]["AP"] > 0.6
         assert comparison.rows.is_resized_as_timed(scored.source.document)
     assert comparison.check(measured).faults == []
+    predictions = measured / "evaluations" / "demo-yolov7" / "predictions.json"
+    content = predictions.read_bytes()
+    predictions.write_bytes(content.replace(b"1", b"2", 1))
+    (fault,) = comparison.check(measured).faults
+    predictions.write_bytes(content)
+    assert fault == "evaluations/demo-yolov7/predictions.json: changed after the page was made"
     assert {path.name for path in (measured / "evaluations").iterdir()} == set(zoo.demo_names())
 
 

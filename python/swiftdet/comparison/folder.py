@@ -67,7 +67,7 @@ def write(
         OSError: one cannot be written.
     """
     content = Content(title=title, sources=sources, skipped=tuple(skipped))
-    outputs = {name: text.encode() for name, text in page.render(content).items()}
+    outputs = _rendered(content)
     copies = {f"{RESULTS}/{source.name}": source.content for source in sources}
     lock = _lock(content, outputs)
     target = Path(folder)
@@ -97,6 +97,11 @@ def check(folder: str | os.PathLike[str]) -> CheckReport:
     if unlisted:
         report.notes.append(f"{RESULTS}: not part of the comparison: {', '.join(unlisted)}")
     return report
+
+
+def _rendered(content: Content) -> dict[str, bytes]:
+    """The files that people read; names that are no text are written as escapes, as in the documents."""
+    return {name: text.encode("utf-8", "backslashreplace") for name, text in page.render(content).items()}
 
 
 def _lock(content: Content, outputs: dict[str, bytes]) -> bytes:
@@ -187,7 +192,19 @@ def _check_inputs(target: Path, lock: dict[str, Any], report: CheckReport) -> li
         if document["sha256"] != entry["content_sha256"]:
             report.faults.append(f"{entry['file']}: its content has another digest than the lock says")
         sources.append(Source(name=path.name, content=data, document=document))
+        if sources[-1].kind == "evaluation":
+            _check_predictions(target, path, document["measured"]["predictions"], report)
     return sources
+
+
+def _check_predictions(target: Path, document: Path, said: dict[str, Any], report: CheckReport) -> None:
+    """Those of an evaluation, where they lie in the comparison's folder, as `--run` leaves them."""
+    if said["file"] is None:
+        return
+    path = (document.parent / said["file"]).resolve()
+    if path.is_relative_to(target.resolve()) and path.is_file():
+        name = path.relative_to(target.resolve()).as_posix()
+        _unchanged(path, {"file": name, "sha256": said["sha256"]}, report)
 
 
 def _check_outputs(target: Path, lock: dict[str, Any], sources: Sequence[Source], report: CheckReport) -> None:
@@ -201,9 +218,9 @@ def _check_outputs(target: Path, lock: dict[str, Any], sources: Sequence[Source]
     if len(sources) < len(lock["inputs"]):
         report.notes.append("not all documents are there: the page was not rendered again")
         return
-    again = page.render(Content(title=lock["title"], sources=sources, skipped=lock["skipped"]))
+    again = _rendered(Content(title=lock["title"], sources=sources, skipped=lock["skipped"]))
     for name, data in present.items():
-        if data is not None and data != again[name].encode():
+        if data is not None and data != again[name]:
             report.faults.append(f"{name}: the documents give another content")
 
 
