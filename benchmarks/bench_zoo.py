@@ -5,7 +5,7 @@ minute.
 
 OpenVINO folds batch norms by itself, so a ratio near 1 is expected where there is nothing else to merge; the promise is
 that our graph is never slower. The engine has one thread and the clock counts this process's CPU time, which a busy
-machine disturbs least. Rounds alternate: before each timed call of one side the other side runs once.
+machine disturbs least.
 
 Those large variants are marked slow: `tools/bench.sh -k zoo -m ""` runs all, `-m slow` them alone.
 """
@@ -17,6 +17,7 @@ import time
 import numpy as np
 import pytest
 
+from alternating import Rounds, replayed, timed
 from swiftdet import engines, zoo
 
 ROUNDS, WARMUP = 20, 2
@@ -28,7 +29,7 @@ VARIANTS = [pytest.param(name, marks=pytest.mark.slow if zoo.info(name).params >
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def network(request):
-    """What is timed, and a session of either graph with an image in it."""
+    """Name of the case, and the rounds of both graphs, whose outputs are equal but for rounding."""
     name = request.param
     height, width = (side // 2 if zoo.info(name).params > LARGE else side for side in zoo.info(name).imgsz)
     image = np.random.default_rng(0).random((1, 3, height, width), dtype=np.float32)
@@ -47,13 +48,13 @@ def network(request):
         sessions[side].input[...] = image
     for ours, official in zip(*(backend.infer(image) for backend in backends.values()), strict=True):
         np.testing.assert_allclose(ours, official, rtol=0, atol=1e-4)
-    return f"network {name} {height}x{width}", sessions
+    turns = {side: timed(session.infer, time.process_time) for side, session in sessions.items()}
+    return f"network {name} {height}x{width}", Rounds(turns, rounds=ROUNDS, warmup=WARMUP)
 
 
-@pytest.mark.benchmark(timer=time.process_time)
+@replayed
 @pytest.mark.parametrize("side", SIDES)
 def test_graph(benchmark, network, side):
-    case, sessions = network
-    other = next(session for key, session in sessions.items() if key != side)
+    case, rounds = network
     benchmark.extra_info.update(case=case, side=side, bound=NOISE if side == "swiftdet" else None)
-    benchmark.pedantic(sessions[side].infer, setup=other.infer, rounds=ROUNDS, warmup_rounds=WARMUP)
+    rounds.report(benchmark, side)
