@@ -3,15 +3,18 @@
 All sides take the same 1920x1080 H.264 film of 30 frames and the same detector, YOLOv8s at 640x640 on OpenVINO's CPU
 plugin. The peers are PyAV and then OpenCV in a plain loop around `det(frame)`. The stream decodes the next frames while
 the network computes; how much that gains depends on what decoding takes, on the cores that the network leaves, and on
-the consumer: here it does nothing but look. Rounds alternate, as the machine's other work varies by more than the gain.
+the consumer: here it does nothing but look.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import pytest
 
 import little_videos
+from alternating import Rounds, replayed, timed
 
 FRAMES, ROUNDS = 30, 5
 
@@ -60,19 +63,21 @@ def by_opencv(detector, film):
 SIDES = {"swiftdet": by_stream, "pyav loop": by_pyav, "opencv loop": by_opencv}
 
 
-@pytest.mark.benchmark(group="sources")
-@pytest.mark.parametrize("side", SIDES)
-def test_film(benchmark, detector, film, side):
-    benchmark.extra_info.update(case=f"film of {FRAMES} frames, 1920x1080, YOLOv8s", side=side, bound=None)
+@pytest.fixture(scope="module")
+def rounds(detector, film):
+    """Rounds of the three loops, which find the same."""
     found = by_stream(detector, film)
     assert len(found) == FRAMES
     assert sum(found) > 0
+    assert by_pyav(detector, film) == found
     # OpenCV converts colours by another interpolation, so a box near the threshold may differ.
-    other = SIDES[side](detector, film)
-    assert sum(a != b for a, b in zip(found, other, strict=True)) <= (FRAMES // 10 if side == "opencv loop" else 0)
-    others = [run for name, run in SIDES.items() if name != side]
+    assert sum(a != b for a, b in zip(found, by_opencv(detector, film), strict=True)) <= FRAMES // 10
+    turns = {side: timed(partial(run, detector, film)) for side, run in SIDES.items()}
+    return Rounds(turns, rounds=ROUNDS, warmup=0)
 
-    def before():
-        others[0](detector, film)
 
-    benchmark.pedantic(lambda: SIDES[side](detector, film), setup=before, rounds=ROUNDS, warmup_rounds=0)
+@replayed
+@pytest.mark.parametrize("side", SIDES)
+def test_film(benchmark, rounds, side):
+    benchmark.extra_info.update(case=f"film of {FRAMES} frames, 1920x1080, YOLOv8s", side=side, bound=None)
+    rounds.report(benchmark, side)

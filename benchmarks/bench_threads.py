@@ -12,7 +12,7 @@ A round is the same number of images through the same YOLOv8s (640x640, float32,
   itself (latency), in float32. No bound: its network runs on the engine that ours runs on.
 
 Each side lives in a process of its own, so that its memory can be told; the processes are warm and idle between their
-rounds. Rounds alternate: before each round of one side the other side has one.
+turns.
 
 On a busy machine the side with more threads gets more of the processor, so times mean little there. The processor time
 that a side spends on an image is in the JSON (cpu_ms_per_image): on an idle machine whose cores are all kept busy,
@@ -31,6 +31,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import peers
+from alternating import Rounds, replayed, timed
 
 THREADS = 8
 IMAGES = 32
@@ -87,19 +90,12 @@ def ultralytics_torch_round(_model, frame):
 
 
 def ultralytics_openvino_round(model, frame):
-    import openvino
     import ultralytics
 
-    core = openvino.Core()
-    folder = Path(model).parent / "yolov8s_openvino_model"
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    calls = []
-    for _ in range(THREADS):
-        one = ultralytics.YOLO(folder, task="detect")
-        one.predict(frame, imgsz=640, verbose=False)  # loads the model, whose hints leave the precision to the plugin
-        one.predictor.model.backend.ov_compiled_model = core.compile_model(folder / "yolov8s.xml", "CPU", hints)
-        calls.append(lambda one=one: one.predict(frame, imgsz=640, verbose=False))
-        assert len(calls[-1]()[0]) > 0
+    exported = Path(model).parent / "yolov8s_openvino_model"
+    models = [peers.ultralytics_on_openvino(ultralytics, exported, frame) for _ in range(THREADS)]
+    calls = [lambda one=one: one.predict(frame, imgsz=640, verbose=False) for one in models]
+    assert all(len(call()[0]) > 0 for call in calls)
     return lambda: in_threads(calls)
 
 
@@ -160,46 +156,39 @@ class Side:
 
 
 @pytest.fixture(scope="module")
-def model(real_model, tmp_path_factory):
-    """The network as ONNX, and beside it as ultralytics wants it."""
-    import openvino
-
-    path = tmp_path_factory.mktemp("threads") / "yolov8s.onnx"
+def model(real_model, exported_model):
+    """The network as ONNX, beside the form that ultralytics wants."""
+    path = exported_model.parent / "yolov8s.onnx"
     path.write_bytes(real_model.read_bytes())
-    folder = path.parent / "yolov8s_openvino_model"
-    folder.mkdir()
-    openvino.save_model(openvino.Core().read_model(path), folder / "yolov8s.xml", compress_to_fp16=False)
-    (folder / "metadata.yaml").write_text(
-        "stride: 32\ntask: detect\nbatch: 1\nimgsz: [640, 640]\nnames: {0: Normal, 1: Fall}\nargs: {}\n"
-    )
     return path
 
 
 @pytest.fixture(scope="module", params=PEERS)
 def sides(request, model, frame):
-    """Ours and a peer, ready."""
-    if request.param.startswith("ultralytics"):
+    """Name of the case, name of the peer, both sides, and their rounds."""
+    peer = request.param
+    if peer.startswith("ultralytics"):
         request.getfixturevalue("ultralytics")
     np.save(model.parent / "frame.npy", frame)
-    both = [Side(name, str(model), str(model.parent / "frame.npy")) for name in ("swiftdet", request.param)]
-    yield dict(zip(("swiftdet", "peer"), both, strict=True))
-    for side in both:
+    both = {name: Side(name, str(model), str(model.parent / "frame.npy")) for name in ("swiftdet", peer)}
+    what = "its queue, throughput" if peer == "openvino" else f"a model for each thread, {peer.split()[-1]}"
+    turns = {name: timed(side.round) for name, side in both.items()}
+    case = f"{IMAGES} images, {THREADS} threads, YOLOv8s; peer: {what}"
+    yield case, peer, both, Rounds(turns, rounds=ROUNDS, warmup=WARMUP)
+    for side in both.values():
         side.close()
 
 
+@replayed
 @pytest.mark.parametrize("which", ["swiftdet", "peer"])
 def test_round(benchmark, sides, which):
-    side, peer = sides[which], sides["peer"].name
-    other = next(s for key, s in sides.items() if key != which)
-    what = "its queue, throughput" if peer == "openvino" else f"a model for each thread, {peer.split()[-1]}"
-    benchmark.extra_info.update(
-        case=f"{IMAGES} images, {THREADS} threads, YOLOv8s; peer: {what}",
-        side=side.name,
-        bound=PEERS[peer] if which == "swiftdet" else None,
-    )
-    benchmark.pedantic(side.round, setup=other.round, rounds=ROUNDS, warmup_rounds=WARMUP)
-    benchmark.extra_info["resident_mib"] = max(told["resident_mib"] for told in side.told)
-    benchmark.extra_info["cpu_ms_per_image"] = statistics.median(told["cpu_ms_per_image"] for told in side.told)
+    case, peer, both, rounds = sides
+    side = "swiftdet" if which == "swiftdet" else peer
+    benchmark.extra_info.update(case=case, side=side, bound=PEERS[peer] if side == "swiftdet" else None)
+    rounds.report(benchmark, side)
+    told = both[side].told
+    benchmark.extra_info["resident_mib"] = max(turn["resident_mib"] for turn in told)
+    benchmark.extra_info["cpu_ms_per_image"] = statistics.median(turn["cpu_ms_per_image"] for turn in told)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ minute.
 
 OpenVINO folds batch norms by itself, so a ratio near 1 is expected where there is nothing else to merge; the promise is
 that our graph is never slower. The engine has one thread and the clock counts this process's CPU time, which a busy
-machine disturbs least. Rounds alternate: before each timed call of one side the other side runs once.
+machine disturbs least.
 
 Those large variants are marked slow: `tools/bench.sh -k zoo -m ""` runs all, `-m slow` them alone.
 """
@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+from alternating import Rounds, replayed, timed
 from graph_pairs import LARGE, NOISE, SIDES, sessions_of
 from swiftdet import zoo
 
@@ -25,16 +26,18 @@ VARIANTS = [pytest.param(name, marks=pytest.mark.slow if zoo.info(name).params >
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def network(request):
-    """What is timed, and a session of either graph with an image in it."""
+    """Name of the case, and the rounds of both graphs, whose outputs are equal but for rounding."""
     name = request.param
     height, width = (side // 2 if zoo.info(name).params > LARGE else side for side in zoo.info(name).imgsz)
-    return f"network {name} {height}x{width}", sessions_of(name, (height, width))
+    turns = {
+        side: timed(session.infer, time.process_time) for side, session in sessions_of(name, (height, width)).items()
+    }
+    return f"network {name} {height}x{width}", Rounds(turns, rounds=ROUNDS, warmup=WARMUP)
 
 
-@pytest.mark.benchmark(timer=time.process_time)
+@replayed
 @pytest.mark.parametrize("side", SIDES)
 def test_graph(benchmark, network, side):
-    case, sessions = network
-    other = next(session for key, session in sessions.items() if key != side)
+    case, rounds = network
     benchmark.extra_info.update(case=case, side=side, bound=NOISE if side == "swiftdet" else None)
-    benchmark.pedantic(sessions[side].infer, setup=other.infer, rounds=ROUNDS, warmup_rounds=WARMUP)
+    rounds.report(benchmark, side)

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import os
+import shlex
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import other_work
+import peers
 import real_inputs
+
+LIBRARIES = {
+    *("av", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pillow", "torch", "torchvision"),
+    "ultralytics-opencv-headless",
+}
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    """What a figure depends on besides the machine, and how it was asked for."""
+    found = {made.metadata["Name"].lower(): made.version for made in metadata.distributions()}
+    machine_info["libraries"] = {name: found[name] for name in sorted(LIBRARIES & found.keys())}
+    own = ("benchmarks", "--benchmark-", "--timeout=", "-q", "-v")
+    chosen = [argument for argument in map(str, config.invocation_params.args) if not argument.startswith(own)]
+    machine_info["command"] = shlex.join(["tools/bench.sh", "--record", *chosen])
 
 
 def pytest_collection_modifyitems(items):
@@ -18,10 +36,25 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings("default"))
 
 
+@pytest.fixture(autouse=True)
+def other_work_of_the_test(benchmark):
+    """Tells what else the machine did, for tests that do not report rounds that were measured before."""
+    with other_work.watched() as found:
+        yield
+    for key, value in found.items():
+        benchmark.extra_info.setdefault(key, value)
+
+
 @pytest.fixture(scope="session")
 def real_model() -> Path:
     """YOLOv8s, float32 [1, 3, 640, 640] to [1, 6, 8400], as ONNX."""
     return real_inputs.fetch(real_inputs.FALL_DETECTOR) / "best_fp16.onnx"
+
+
+@pytest.fixture(scope="session")
+def exported_model(real_model, tmp_path_factory) -> Path:
+    """The same network as a folder that ultralytics runs on OpenVINO."""
+    return peers.save_for_ultralytics(real_model, tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="session")
