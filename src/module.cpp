@@ -34,10 +34,11 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The compiled core of swiftdet. Private: import swiftdet instead.";
   m.attr("__version__") = SWIFTDET_VERSION;
   swiftdet::python::register_errors(m);
-  m.def("build_config", &build_config,
-        "What this build is and what it runs on: version, commit (empty where it was not built from a clone), compiler,\n"
-        "instruction sets, asserts.\n\n"
-        "Raises InvalidArgument when SWIFTDET_FORCE_ISA names a set that this machine lacks.");
+  m.def(
+      "build_config", &build_config,
+      "What this build is and what it runs on: version, commit (empty where it was not built from a clone), compiler,\n"
+      "instruction sets, asserts.\n\n"
+      "Raises InvalidArgument when SWIFTDET_FORCE_ISA names a set that this machine lacks.");
   swiftdet::python::CallGate::install();
   swiftdet::python::register_preprocess(m);
   swiftdet::python::register_postprocess(m);

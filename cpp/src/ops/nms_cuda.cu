@@ -4,11 +4,11 @@
 // For the latter each thread writes a row of bits (whom it would suppress), and one warp walks down the survivors
 // alone: with K survivors that is K steps, however many candidates there are. The walk ends at max_det.
 //
-// Bytes moved: 20 of each candidate (box, class) and 28 of each survivor (its score, and what is packed) must be. Beyond
-// that a survivor's box is kept in a scratch, 16 bytes written and read once, and 20 read again by each further 512
-// candidates: with 300 candidates that all survive 24.0 KB instead of 14.4, 1.7 times. The scratch is a few KB that one
-// block writes and reads at once, so a cache serves it and device memory sees 1.0 times; not the bytes but the steps of
-// the walk take the time.
+// Bytes moved: 20 of each candidate (box, class) and 28 of each survivor (its score, and what is packed) must be.
+// Beyond that a survivor's box is kept in a scratch, 16 bytes written and read once, and 20 read again by each further
+// 512 candidates: with 300 candidates that all survive 24.0 KB instead of 14.4, 1.7 times. The scratch is a few KB that
+// one block writes and reads at once, so a cache serves it and device memory sees 1.0 times; not the bytes but the
+// steps of the walk take the time.
 #include <cuda_runtime.h>
 
 #include "ops/letterbox_formulas.hpp"
