@@ -16,18 +16,22 @@
 namespace swiftdet::python {
 
 /// Calls `take_gil`; does not return if Python ends this thread.
-template <typename TakeGil>
-void take_gil_or_stop(const TakeGil& take_gil) {
 #if defined(__GLIBCXX__)
+// What ends a thread is no C++ object: libstdc++ hands out a null reference to it, which UBSan would report.
+template <typename TakeGil>
+[[gnu::noinline, gnu::no_sanitize("null")]] void take_gil_or_stop(const TakeGil& take_gil) {
   try {
     take_gil();
   } catch (abi::__forced_unwind&) {
     while (true) ::pause();
   }
-#else
-  take_gil();
-#endif
 }
+#else
+template <typename TakeGil>
+void take_gil_or_stop(const TakeGil& take_gil) {
+  take_gil();
+}
+#endif
 
 /// This thread's state where a GilReleased of ours is in force; else null.
 inline thread_local PyThreadState* released_state = nullptr;
