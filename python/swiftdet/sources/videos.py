@@ -133,6 +133,8 @@ class VideoReader:
                 packet = next(packets, None)
             except self._av.FFmpegError as e:
                 raise VideoError(f"{self._video.name}: reading stopped: {_words(e)}") from e
+            except IndexError as e:  # PyAV knows the streams that a file began with
+                raise VideoError(f"{self._video.name}: reading stopped: a stream began in the middle of it") from e
             if packet is None:
                 return
             yield packet
