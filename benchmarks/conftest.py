@@ -26,7 +26,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     machine_info["libraries"] = {name: found[name] for name in sorted(LIBRARIES & found.keys())}
     own = ("benchmarks", "--benchmark-", "--timeout=", "-q", "-v")
     chosen = [argument for argument in map(str, config.invocation_params.args) if not argument.startswith(own)]
-    machine_info["command"] = shlex.join(["tools/bench.sh", *chosen])
+    machine_info["command"] = shlex.join(["tools/bench.sh", "--record", *chosen])
 
 
 def pytest_collection_modifyitems(items):

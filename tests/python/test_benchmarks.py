@@ -1,9 +1,11 @@
-"""How benchmark figures come about: rounds, the record of the runs, the tables, and the bytes of kernels."""
+"""How benchmark figures come about: rounds, the record of the runs, and the page that is written from it."""
 
 from __future__ import annotations
 
 import copy
+import re
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,10 @@ import benchmark_results
 import benchmark_table
 import kernel_bytes
 import other_work
+import write_benchmarks
 from benchmark_results import NotComparable, from_run, merged
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def benchmark(case, side, *, ms=1.0, suite="one", test=None, **info):
@@ -193,6 +198,57 @@ def test_what_is_added_to_a_direct_call_has_a_table_and_a_goal():
     assert benchmark_table.tables(cases)[2:] == ["| closed | 9 | 10 | 110, 100, 300 | 22, 20, 60 | 100 | **missed** |"]
     (verdict,) = benchmark_table.verdicts(cases)
     assert verdict == ("closed", "direct", "110 us added", "100 us", False)
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+STALE = "stale 1.23 ms\n"
+TEMPLATE = "".join(
+    f"## {name}\n\n<!-- figures: {name} -->\n{STALE}<!-- end -->\n" for name in ("bounds", "one", "kernels", "runs")
+)
+
+
+def test_sections_are_written_and_nothing_else():
+    recorded = run(*pair("x", 1.0, 2.0, bound=0.4))
+    text = write_benchmarks.rendered(TEMPLATE, recorded)
+    assert "stale" not in text
+    assert re.sub(r"(figures: \w+ -->\n).*?(?=<!-- end)", r"\1", text, flags=re.DOTALL) == TEMPLATE.replace(STALE, "")
+    assert "Bounds: 1; met: 0; missed: 1.\n\n- x, against peer: 0.50, bound 0.4\n" in text
+    assert "Run 1. Meanwhile other work took 0 % of the processors, and the host" in text
+    assert "machine kept 3 to 5 % for" in text
+    assert "1. `tools/bench.sh --record -k one`, 2026-01-02T03:04:05Z, commit 0123456789: A processor" in text
+    assert write_benchmarks.rendered(text, recorded) == text
+
+
+def test_a_suite_without_a_section_is_refused():
+    with pytest.raises(ValueError, match="expected one for each of bounds, kernels, one, runs, two"):
+        write_benchmarks.rendered(TEMPLATE, run(*pair("x", 1.0, 2.0), benchmark("y", "swiftdet", suite="two")))
+
+
+def test_the_page_is_what_the_script_writes_from_the_record():
+    text = write_benchmarks.README.read_text()
+    recorded = benchmark_results.load(write_benchmarks.RECORD)
+    assert write_benchmarks.rendered(text, recorded) == text, "run python tools/write_benchmarks.py"
+
+
+def test_every_suite_is_recorded():
+    suites = {path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py")}
+    assert {case["suite"] for case in benchmark_results.load(write_benchmarks.RECORD)["cases"].values()} == suites
+
+
+FIGURE = re.compile(r"(?<![\w.])\d[\d.,]*\s*(?:(?:[nmu]?s|[KMG]i?B|times|fps|images)\b|%)|\b\d+\.\d+\b")
+SETUP = {"6 GB"}  # what the peers' packages take
+
+
+def test_no_figure_stands_outside_of_the_sections():
+    text = re.sub(r"^```.*?^```", "", write_benchmarks.README.read_text(), flags=re.DOTALL | re.MULTILINE)
+    outside = write_benchmarks.SECTION.sub("", text)
+    assert set(FIGURE.findall(outside)) == SETUP
+
+
+@pytest.mark.parametrize("figure", ["1.5 ms", "0.33", "97 %", "12 us", "2.69 MB", "3 times", "40 images"])
+def test_the_rule_against_figures_can_fail(figure):
+    assert FIGURE.findall(f"It takes {figure} here.") == [figure]
 
 
 def test_the_bytes_of_kernels_are_those_that_their_sources_state():
