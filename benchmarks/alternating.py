@@ -20,8 +20,6 @@ from collections.abc import Callable
 
 import pytest
 
-import other_work
-
 
 class Clock:
     """Stands still until it is told how much time has passed."""
@@ -68,18 +66,16 @@ class Rounds:
         if self.seconds:
             return
         rounds, warmup = (1, 0) if once else (self._rounds, self._warmup)
-        with other_work.watched() as self._found:
-            self.seconds = {side: [] for side in self._turns}
-            for i in range(-warmup, rounds):
-                # Every other round backwards, so that nobody always follows the same side.
-                for side, turn in list(self._turns.items())[:: -1 if i % 2 else 1]:
-                    seconds = turn()
-                    if i >= 0:
-                        self.seconds[side].append(seconds)
+        self.seconds = {side: [] for side in self._turns}
+        for i in range(-warmup, rounds):
+            # Every other round backwards, so that nobody always follows the same side.
+            for side, turn in list(self._turns.items())[:: -1 if i % 2 else 1]:
+                seconds = turn()
+                if i >= 0:
+                    self.seconds[side].append(seconds)
 
     def report(self, benchmark, side: str) -> None:
         """Hands the times of `side` to pytest-benchmark; where that only checks, there is one round."""
         self.measure(once=not benchmark.enabled)
-        benchmark.extra_info.update(self._found)
         times = iter(self.seconds[side])
         benchmark.pedantic(lambda: CLOCK.advance(next(times)), rounds=len(self.seconds[side]))

@@ -3,8 +3,8 @@
 "plain" is what a service writes for itself: cv2.resize and cv2.copyMakeBorder, the engine's Python API, NumPy for the
 threshold, `torchvision.ops.batched_nms`; its buffers are allocated beforehand. All sides of a case run the same network
 on the same engine with the same hints, threads left to the engine, so what differs is the work around it. The network
-is most of the time of YOLOv8s, hence a bound that only says "not slower"; the demo is small, as models for cameras are.
-ultralytics has no reader of YOLOv7's layout.
+is most of the time, even of the small demo's, hence a bound that only says "not slower"; bench_overhead.py leaves it
+out. ultralytics has no reader of YOLOv7's layout.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="torchvision's NMS works on tensors"
 torchvision = pytest.importorskip("torchvision", reason="the plain pipeline uses its NMS")
 
 CONF, IOU, MAX_DET = 0.25, 0.7, 300
-NOT_SLOWER, FASTER = 1.03, 0.9
+NOT_SLOWER = 1.03
 ROUNDS, WARMUP = 40, 3
 
 
@@ -161,6 +161,6 @@ def test_yolov8s(benchmark, engine, yolov8s, side):
 @pytest.mark.parametrize("side", ["swiftdet", "plain"])
 def test_demo(benchmark, engine, demo_yolov7, side):
     rounds, (height, width) = demo_yolov7
-    bound = FASTER if side == "swiftdet" else None
+    bound = NOT_SLOWER if side == "swiftdet" else None
     benchmark.extra_info.update(case=f"call, {width}x{height}, demo-yolov7 on {engine}", side=side, bound=bound)
     rounds.report(benchmark, side)

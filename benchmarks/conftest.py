@@ -36,13 +36,19 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings("default"))
 
 
-@pytest.fixture(autouse=True)
-def other_work_of_the_test(benchmark):
-    """Tells what else the machine did, for tests that do not report rounds that were measured before."""
+@pytest.fixture(scope="module")
+def told_of_other_work():
+    """Gathers the `extra_info` of a suite's tests, and writes into all of them what else the machine did meanwhile."""
+    gathered = []
     with other_work.watched() as found:
-        yield
-    for key, value in found.items():
-        benchmark.extra_info.setdefault(key, value)
+        yield gathered
+    for extra_info in gathered:
+        extra_info.update(found)
+
+
+@pytest.fixture(autouse=True)
+def tell_of_other_work(benchmark, told_of_other_work):
+    told_of_other_work.append(benchmark.extra_info)
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +77,13 @@ def ultralytics(tmp_path_factory):
     os.environ["YOLO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("ultralytics"))
     os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
     return pytest.importorskip("ultralytics", reason="the peers are installed by tools/bench.sh")
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread():
+    """For peers that are compared in one thread."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,11 +1,8 @@
-"""Prints pytest-benchmark's JSON as a Markdown table: each case of swiftdet beside each peer's.
+"""Prints pytest-benchmark's JSON as Markdown tables: each case of swiftdet beside each peer's.
 
-A benchmark takes part when its `benchmark.extra_info` holds, set before the timed call,
-
-    {"case": "letterbox 1920x1080 -> 640x640", "side": "swiftdet" | "<name of the peer>", "bound": 0.33 | None}
-
-Sides with the same case are paired. `bound` is the largest ratio of the medians that we promise, on the side swiftdet.
-`"resident_mib"`, the memory that a side has in use, makes a second table.
+How a benchmark takes part is told in `benchmark_results`. Besides its times a side may tell `"resident_mib"` and
+`"cpu_ms_per_image"`, which make a second table; cases whose own side has `"added_bound_us"` are about what is added to
+a direct call, in a third.
 
 Usage: python tools/benchmark_table.py RESULT.json
 Exit code 1 when a bound is exceeded or a side is missing.
@@ -15,107 +12,141 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-OURS = "swiftdet"
-HEADER = """\
+import benchmark_results
+from benchmark_results import OURS, Case
+
+COMPARED = """\
 | case | swiftdet, median ms (p25 to p75) | peer | peer, median ms (p25 to p75) | ratio | bound | |
 | --- | ---: | --- | ---: | ---: | ---: | --- |"""
 
-MEMORY_HEADER = """\
-| case | swiftdet, resident MiB | peer | peer, resident MiB |
-| --- | ---: | --- | ---: |"""
+ONE_SIDE = "| {case} | {ours} | {peer} | - | - | - | one side only |"
+
+USED = """\
+| case | side | resident MiB | processor time, ms an image |
+| --- | --- | ---: | ---: |"""
+
+ADDED = """\
+| case | requests | direct, median us | swiftdet adds, us: mean, median, p99 | executor adds, us | goal, mean us | |
+| --- | ---: | ---: | ---: | ---: | ---: | --- |"""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One side of one case; times in ms."""
+class Verdict(NamedTuple):
+    """How a case stands to its bound."""
 
-    side: str
-    median: float
-    q1: float
-    q3: float
-    bound: float | None
-    unbounded: bool = False  # a peer shown for comparison, to which our bound does not apply
+    case: str
+    peer: str
+    figure: str
+    bound: str
+    kept: bool
 
-    def __str__(self) -> str:
-        """`1.23 (1.20 to 1.31)`."""
-        return f"{_short(self.median)} ({_short(self.q1)} to {_short(self.q3)})"
+
+def verdicts(cases: Mapping[str, Case]) -> list[Verdict]:
+    """Of all cases that have a bound, in order."""
+    found = []
+    for name, case in cases.items():
+        for peer, ratio, bound in _ratios(case):
+            if bound is not None:
+                found.append(Verdict(name, peer, f"{ratio:.2f}", f"{bound:.3g}", ratio <= bound))
+        if _is_about_added(case):
+            added, goal = _added(case, OURS)[0], case["sides"][OURS]["added_bound_us"]
+            found.append(Verdict(name, "direct", f"{added:.0f} us added", f"{goal} us", added <= goal))
+    return found
+
+
+def tables(cases: Mapping[str, Case]) -> list[str]:
+    """Lines of the tables that the cases need; empty lines between them."""
+    compared = {name: case for name, case in cases.items() if not _is_about_added(case)}
+    parts = [(COMPARED, _compared(compared)), (USED, _used(cases)), (ADDED, _added_rows(cases))]
+    lines: list[str] = []
+    for header, rows in parts:
+        if rows:
+            lines += ["", *header.splitlines(), *rows]
+    return lines[1:]
+
+
+def is_whole(cases: Mapping[str, Case]) -> bool:
+    """Whether there are cases, each with our side and a peer's."""
+    return bool(cases) and all(OURS in case["sides"] and len(case["sides"]) > 1 for case in cases.values())
 
 
 def _short(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def by_case(result: dict[str, Any]) -> dict[str, list[Measured]]:
-    """The measured sides of each case, cases in the order of the run."""
-    cases: dict[str, list[Measured]] = {}
-    for benchmark in result["benchmarks"]:
-        info, stats = benchmark["extra_info"], benchmark["stats"]
-        if "case" in info:
-            times = (1e3 * stats[key] for key in ("median", "q1", "q3"))
-            cases.setdefault(info["case"], []).append(
-                Measured(info["side"], *times, info.get("bound"), info.get("unbounded", False))
-            )
-    return cases
+def _times(side: Mapping[str, Any]) -> str:
+    """`1.23 (1.20 to 1.31)`."""
+    return f"{_short(side['median_ms'])} ({_short(side['q1_ms'])} to {_short(side['q3_ms'])})"
 
 
-def rows(cases: dict[str, list[Measured]]) -> tuple[list[str], bool]:
-    """Lines of the table, and whether every case is paired and within its bound."""
-    lines, good = [], True
-    for case, sides in cases.items():
-        ours = next((m for m in sides if m.side == OURS), None)
-        peers = [m for m in sides if m.side != OURS]
-        if ours is None or not peers:
-            lines.append(f"| {case} | {ours or '-'} | {peers[0].side if peers else '-'} | - | - | - | one side only |")
-            good = False
-            continue
-        for peer in peers:
-            ratio = ours.median / peer.median
-            limit = None if peer.unbounded else ours.bound
-            kept = limit is None or ratio <= limit
-            good &= kept
-            bound = "" if limit is None else f"{limit:g}"
-            verdict = "" if limit is None else ("met" if kept else "**missed**")
-            lines.append(f"| {case} | {ours} | {peer.side} | {peer} | {ratio:.2f} | {bound} | {verdict} |")
-    return lines, good
+def _is_about_added(case: Case) -> bool:
+    return "added_bound_us" in case["sides"].get(OURS, {})
 
 
-def memory(result: dict[str, Any]) -> list[str]:
-    """Lines of a table of the memory that each side had in use, where a benchmark tells it as `resident_mib`."""
-    told: dict[str, dict[str, float]] = {}
-    for benchmark in result["benchmarks"]:
-        info = benchmark["extra_info"]
-        if "resident_mib" in info:
-            told.setdefault(info["case"], {})[info["side"]] = info["resident_mib"]
-    pairs = [(case, side, sides) for case, sides in told.items() if OURS in sides for side in sides if side != OURS]
-    lines = [f"| {case} | {sides[OURS]:.0f} | {side} | {sides[side]:.0f} |" for case, side, sides in pairs]
-    return ["", MEMORY_HEADER, *lines] if lines else []
+def _ratios(case: Case) -> Iterator[tuple[str, float, float | None]]:
+    """Each peer, the ratio of our median to its, and the bound where there is one."""
+    ours = case["sides"].get(OURS)
+    for peer, told in case["sides"].items():
+        if ours is not None and peer != OURS:
+            bound = None if told.get("unbounded") else ours.get("bound")
+            yield peer, ours["median_ms"] / told["median_ms"], bound
 
 
-def provenance(result: dict[str, Any]) -> str:
-    """Where and when the figures were made."""
-    machine, commit = result["machine_info"], result["commit_info"]
-    cpu = machine.get("cpu", {})
-    dirty = " with changes" if commit.get("dirty") else ""
-    return (
-        f"{cpu.get('brand_raw', machine['machine'])}, {cpu.get('count', '?')} logical processors; "
-        f"{machine['system']} {machine['release']}; Python {machine['python_version']}; "
-        f"commit {str(commit.get('id'))[:10]}{dirty}; {result['datetime'][:19]} UTC."
+def _compared(cases: Mapping[str, Case]) -> list[str]:
+    lines = []
+    for name, case in cases.items():
+        sides = case["sides"]
+        for peer, ratio, bound in _ratios(case):
+            limit = "" if bound is None else f"{bound:.3g}"
+            verdict = "" if bound is None else ("met" if ratio <= bound else "**missed**")
+            columns = [name, _times(sides[OURS]), peer, _times(sides[peer]), f"{ratio:.2f}", limit, verdict]
+            lines.append(f"| {' | '.join(columns)} |")
+        if OURS not in sides or len(sides) == 1:
+            ours = _times(sides[OURS]) if OURS in sides else "-"
+            lines.append(ONE_SIDE.format(case=name, ours=ours, peer=", ".join(s for s in sides if s != OURS) or "-"))
+    return lines
+
+
+def _used(cases: Mapping[str, Case]) -> list[str]:
+    return [
+        f"| {name} | {side} | {told['resident_mib']:.0f} | {told['cpu_ms_per_image']:.0f} |"
+        for name, case in cases.items()
+        for side, told in case["sides"].items()
+        if "resident_mib" in told
+    ]
+
+
+def _added(case: Case, side: str) -> tuple[float, float, float]:
+    """Microseconds that a side has more than the direct one: mean, median, p99."""
+    mean, median, p99 = (
+        1e3 * (case["sides"][side][key] - case["sides"]["direct"][key]) for key in ("mean_ms", "median_ms", "p99_ms")
     )
+    return mean, median, p99
+
+
+def _added_rows(cases: Mapping[str, Case]) -> list[str]:
+    lines = []
+    for name, case in cases.items():
+        if _is_about_added(case):
+            direct, goal = case["sides"]["direct"], case["sides"][OURS]["added_bound_us"]
+            ours, executor = ([f"{us:.0f}" for us in _added(case, side)] for side in (OURS, "executor"))
+            verdict = "met" if _added(case, OURS)[0] <= goal else "**missed**"
+            columns = [name, f"{direct['rounds']}", f"{1e3 * direct['median_ms']:.0f}", ", ".join(ours)]
+            lines.append(f"| {' | '.join([*columns, ', '.join(executor), f'{goal}', verdict])} |")
+    return lines
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the table."""
+    """Prints the tables."""
     if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
         return 2
-    result = json.loads(Path(arguments[0]).read_text())
-    lines, good = rows(by_case(result))
-    print(HEADER, *lines, *memory(result), "", provenance(result), sep="\n")
-    return 0 if good and lines else 1
+    cases = benchmark_results.from_run(json.loads(Path(arguments[0]).read_text()))["cases"]
+    print(*tables(cases), sep="\n")
+    return 0 if is_whole(cases) and all(verdict.kept for verdict in verdicts(cases)) else 1
 
 
 if __name__ == "__main__":
