@@ -17,17 +17,22 @@ from swiftdet.errors import BackendUnavailable, InvalidArgument, SwiftdetError
 Status = Literal["ok", "warn", "fail"]
 
 
-# docs/environment.md, and those of the tests, which a developer may have set.
+# Those of docs/environment.md: the tests' too, which a developer may have set.
 _VARIABLES = {
     "SWIFTDET_BENCH_VENV",
     "SWIFTDET_CACHE_DIR",
     "SWIFTDET_FORCE_ISA",
+    "SWIFTDET_FUZZ_SECONDS",
     "SWIFTDET_GPUSIM_BUILD",
     "SWIFTDET_GPU_BUILD",
+    "SWIFTDET_LEAK_CYCLES",
     "SWIFTDET_OPENVINO_LIB",
     "SWIFTDET_REQUIRE_GPU",
+    "SWIFTDET_REQUIRE_NVCC",
+    "SWIFTDET_SHARING_CALLS",
     "SWIFTDET_TENSORRT_LIB",
     "SWIFTDET_TEST_CACHE",
+    "SWIFTDET_TEST_VIDEO_CASES",
     "SWIFTDET_TORCHVISION_PYTHON",
     "SWIFTDET_TORCH_PYTHON",
 }

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,11 @@ class FakeRuntime:
 
     def infer(self, source):
         return [np.maximum(source, 0) + np.float32(self.wrong)]
+
+
+def test_every_documented_variable_is_known():
+    text = (Path(__file__).parents[2] / "docs/environment.md").read_text()
+    assert set(re.findall(r"^\| `(SWIFTDET_[A-Z_]+)`", text, re.MULTILINE)) == doctor._VARIABLES
 
 
 def by_name(checks):
