@@ -59,19 +59,20 @@ def decode(classes: int, predictions: int, candidates: int) -> Traffic:
 
 
 def nms(candidates: int, places: int) -> Traffic:
-    """Each candidate once, each survivor written, and read again by every later chunk of candidates."""
+    """Each candidate once and each survivor packed; its box through a scratch, which every later chunk reads again."""
     survivors = min(candidates, places)
-    once = 20 * candidates + 24 * survivors
+    must = 20 * candidates + 28 * survivors
     chunks = math.ceil(candidates / constant("nms_cuda.cu", "kChunk"))
-    again = 24 * survivors * (chunks - 1)
-    return Traffic("NMS", f"{candidates} candidates, {places} places in the result", once, once + again)
+    scratch = (16 + 16 + 20 * (chunks - 1)) * survivors
+    case = f"{candidates} candidates, {places} places in the result; the scratch included, which stays in caches"
+    return Traffic("NMS", case, must, must + scratch)
 
 
 def table() -> list[str]:
     """Markdown."""
     lines = ["| kernel | case | must move | moves, computed |", "| --- | --- | ---: | ---: |"]
     for traffic in (letterbox(1920, 1080, 640), decode(80, 8400, 300), nms(300, 300)):
-        amount = f"{traffic.must / 1e6:.2f} MB" if traffic.must >= 1e5 else f"{traffic.must / 1e3:.0f} KB"
+        amount = f"{traffic.must / 1e6:.2f} MB" if traffic.must >= 1e5 else f"{traffic.must / 1e3:.1f} KB"
         lines.append(f"| {traffic.kernel} | {traffic.case} | {amount} | {traffic.moves / traffic.must:.2f} times |")
     return lines
 
