@@ -6,7 +6,8 @@
 With `--run` the tests are run first: the kernels' twins under the emulation, then the compiled CUDA half on the
 stand-ins. gcov counts what the C++ compiler compiled: the twins hold every line of the kernels and of what launches
 them; nvcc's own objects hold no counters. Every line counts. One that is not run needs a reason, a comment on it or
-above the first of several: `// Not run in tests: ...`. A closing brace alone is the compiler's clean-up, not ours.
+above the first of several: `// Not run in tests: ...`. A line of closing brackets alone (`}`, `},`, `});`) is the
+compiler's clean-up, not ours.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ TARGETS = (
     "swiftdet_trt",
 )
 COMPILED = {".cpp", ".cu"}
+CLOSING = re.compile(r"\}[)\]};,]*")
 REASON = re.compile(r"//\s*Not run in tests: (?P<reason>.+)")
 
 
@@ -89,8 +91,8 @@ def examine(path: str, text: list[str], counts: dict[int, int]) -> FileCoverage:
                 row = found["reason"].strip()
                 used.add(near)
                 break
-        if row is None and text[line - 1].strip() == "}":
-            missed.append(Missed(line, "}", "the compiler's clean-up for an exception that passes"))
+        if row is None and CLOSING.fullmatch(text[line - 1].strip()):
+            missed.append(Missed(line, text[line - 1].strip(), "the compiler's clean-up for an exception that passes"))
             continue
         missed.append(Missed(line, text[line - 1].strip(), row))
     reasons = {number for number, content in enumerate(text, 1) if REASON.search(content)}
