@@ -20,6 +20,21 @@ _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _KERNEL_MODULE = Path("/sys/module/nvidia/version")
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_FUNCTIONS = (
+    "cuCtxPopCurrent_v2",
+    "cuCtxPushCurrent_v2",
+    "cuDeviceGet",
+    "cuDeviceGetAttribute",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDeviceGetPCIBusId",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuDeviceTotalMem_v2",
+    "cuDriverGetVersion",
+    "cuGetErrorString",
+    "cuInit",
+)
 
 
 @dataclass(frozen=True)
@@ -158,10 +173,17 @@ def current(index: int) -> Iterator[None]:
 
 def _load() -> Any:
     try:
-        return ctypes.CDLL(_LIBRARY)
+        library = ctypes.CDLL(_LIBRARY)
     except OSError as e:
         why = "is not there" if "cannot open shared object" in str(e) else f"does not load ({e})"
         raise BackendUnavailable(f"no NVIDIA driver: {_LIBRARY} {why}") from e
+    missing = [name for name in _FUNCTIONS if not hasattr(library, name)]
+    if missing:
+        raise BackendUnavailable(
+            f"no NVIDIA driver: the {_LIBRARY} that is found lacks {', '.join(missing)}; it is not the driver's own, "
+            "or far too old: see which one the loader takes (LD_LIBRARY_PATH, ldconfig -p)"
+        )
+    return library
 
 
 def _device(library: Any, index: int) -> CudaDevice:

@@ -370,6 +370,18 @@ def test_a_driver_without_a_gpu_or_that_does_not_work(fake_driver, run_python):
     assert shown == "the NVIDIA driver refused cuInit: unknown error (CUDA error 999); check nvidia-smi"
 
 
+def test_a_library_that_only_bears_the_driver_s_name(tmp_path, run_python):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    source = tmp_path / "empty.cpp"
+    source.write_text('extern "C" int cuInit(unsigned) { return 0; }\n')
+    command = ["g++", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(source)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    shown = json.loads(run_python(SHOW, LD_LIBRARY_PATH=str(tmp_path)))
+    assert shown.startswith("no NVIDIA driver: the libcuda.so.1 that is found lacks cuCtxPopCurrent_v2, ")
+    assert "cuInit" not in shown
+
+
 CURRENT = """
 import ctypes
 from swiftdet import cuda_devices
