@@ -9,7 +9,9 @@ result, less pre-processing, network and post-processing), which all sides have.
 `ThreadPoolExecutor` of one thread is the third side: what a future and two changes of threads cost at least.
 
 Closed loop: the next request begins when the result of the last is there. Paced: one every few milliseconds, so that
-every thread sleeps in between, as with a camera. The load averages of the machine are part of the result.
+every thread sleeps in between, as with a camera. Requests are made in a thread like those in which a service handles
+its own, and waits for the result there; and in the main thread, for which a worker always runs them, so that every
+request changes threads twice. The load averages of the machine are part of the result.
 """
 
 from __future__ import annotations
@@ -34,8 +36,13 @@ import onnx
 import swiftdet
 from alternating import Rounds, replayed
 
-# Requests of each side, and seconds before each.
-LOOPS = {"closed": (20_000, 0.0), "paced": (2_000, 0.004)}
+# Requests of each side, seconds before each, and whether the main thread makes them.
+LOOPS = {
+    "closed loop": (20_000, 0.0, False),
+    "paced loop": (2_000, 0.004, False),
+    "closed loop in the main thread": (20_000, 0.0, True),
+    "paced loop in the main thread": (2_000, 0.004, True),
+}
 WARM_UP = 500
 GOAL_US = 100
 
@@ -74,14 +81,22 @@ def outside(call, interval_s):
     return time.perf_counter() - begin - 1e-3 * sum(result.speed.values())
 
 
+class RoundsInAThread(Rounds):
+    """Rounds in another thread than the main one."""
+
+    def measure(self, *, once=False):
+        with ThreadPoolExecutor(1) as service:
+            service.submit(super().measure, once=once).result()
+
+
 @contextmanager
 def rounds_of(detector, loop):
     """The rounds of a loop in which requests come one after the other, or with a pause between them."""
-    rounds, interval_s = LOOPS[loop]
+    rounds, interval_s, in_main_thread = LOOPS[loop]
     with swiftdet.BatchDispatcher(detector) as dispatcher, ThreadPoolExecutor(1) as executor:
         calls = sides(detector, dispatcher, executor, image())
         turns = {side: partial(outside, call, interval_s) for side, call in calls.items()}
-        yield Rounds(turns, rounds=rounds, warmup=WARM_UP)
+        yield (Rounds if in_main_thread else RoundsInAThread)(turns, rounds=rounds, warmup=WARM_UP)
         assert set(dispatcher.stats().batch_sizes) == {1}
 
 
@@ -95,7 +110,7 @@ def loop(request, tmp_path_factory):
 @pytest.mark.parametrize("side", ["swiftdet", "direct", "executor"])
 def test_outside_the_stages(benchmark, loop, side):
     name, rounds = loop
-    benchmark.extra_info.update(case=f"dispatcher, {name} loop", side=side, bound=None)
+    benchmark.extra_info.update(case=f"dispatcher, {name}", side=side, bound=None)
     rounds.report(benchmark, side)
     benchmark.extra_info["p99_ms"] = 1e3 * float(np.percentile(rounds.seconds[side], 99))
     if side == "swiftdet":
@@ -105,7 +120,7 @@ def test_outside_the_stages(benchmark, loop, side):
 def main():
     print("| loop | requests | added mean | added p50 | added p99 | executor mean | direct p50 | load |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for loop, (requests, _) in LOOPS.items():
+    for loop, (requests, *_) in LOOPS.items():
         with (
             tempfile.TemporaryDirectory() as folder,
             make_detector(Path(folder)) as detector,

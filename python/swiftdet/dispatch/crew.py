@@ -42,6 +42,9 @@ class Crew:
     runs it, after its last use and before its future is resolved, or for a request that no worker gets any more the
     thread that settles it.
 
+    A thread that asks for the result of a request which a worker would run now, and alone, runs it itself: it is a
+    helper for that time, and counts as one of the workers.
+
     The threads know the crew and not the dispatcher, so a dispatcher that nobody refers to can end them.
     """
 
@@ -69,7 +72,9 @@ class Crew:
         self._alarms = Alarms()
         self._unused: deque[Any] = deque()  # loans of settled requests, to be given back without the lock
         self._tally = Tally()
-        self._busy = 0  # workers with a batch
+        self._busy = 0  # workers and helpers with a batch
+        self._helpers: set[int] = set()  # their threads
+        self._helper_left = threading.Condition(self._lock)
         self._closing = False
         self._broken: BaseException | None = None
         self._timekeeper: threading.Thread | None = None
@@ -125,6 +130,7 @@ class Crew:
                 self._tally.rejected += 1
                 raise self._full_error()
             request.withdraw = self._withdraw
+            request.help = self._help
             request.state = State.QUEUED if place is Place.QUEUED else State.WAITING
             if request.deadline is not None:
                 self._set_alarm(request.deadline, request)
@@ -169,11 +175,15 @@ class Crew:
         for request in ended:
             self._resolve(request, self._closed_error())
         current = threading.current_thread()
-        if wait and current not in self._workers and current is not self._timekeeper:
-            for thread in self._workers:
-                thread.join()
-            if self._timekeeper is not None:
-                self._timekeeper.join()
+        if not wait or current in (*self._workers, self._timekeeper) or threading.get_ident() in self._helpers:
+            return
+        for thread in self._workers:
+            thread.join()
+        if self._timekeeper is not None:
+            self._timekeeper.join()
+        with self._lock:
+            while self._helpers:
+                self._helper_left.wait()
 
     def check_process(self) -> None:
         """Refuses to work in a child of fork().
@@ -369,6 +379,9 @@ class Crew:
                     while self._runs:  # before anything is decided by them, and after their results were handed out
                         self._service.observe(*self._runs.popleft())
                     now = _now()
+                    if self._queue and self._busy >= len(self._workers):  # a helper does this one's work
+                        self._work_to_do.wait(None)  # until that has settled its batch
+                        continue
                     idle = self._busy < self._engine_sessions or self._closing
                     turn = self._queue.take(now, engine_idle=idle)
                     batch = [request for request in turn.batch if self._start(request)]
@@ -376,11 +389,7 @@ class Crew:
                     if turn.batch or turn.expired:
                         self._admit()
                     if batch:
-                        self._busy += 1
-                        images = [request.take_image() for request in batch]
-                        for request in batch:
-                            request.taken_at = now
-                            self._tally.queue_s += now - request.arrival
+                        images = self._begin(batch, now)
                     if batch or expired or self._unused:
                         break
                     if self._closing and not self._queue:
@@ -393,6 +402,39 @@ class Crew:
                 self._resolve(request, _late(request, now))
             if batch:
                 return batch, images
+
+    def _begin(self, batch: list[Request], now: float) -> list[Any]:
+        """Counts a batch as begun, with the lock held; its images, which are the caller's from now on."""
+        self._busy += 1
+        for request in batch:
+            request.taken_at = now
+            self._tally.queue_s += now - request.arrival
+        return [request.take_image() for request in batch]
+
+    def _help(self, request: Request) -> None:
+        """Runs a request in the thread that calls, which waits for it, if a worker would run it now, and alone.
+
+        That saves two changes of threads. Not in the main thread: a signal's handler may raise there at any line.
+        """
+        if threading.current_thread() is threading.main_thread() or os.getpid() != self._pid:
+            return
+        me = threading.get_ident()
+        with self._lock:
+            if self._closing or self._busy >= self._engine_sessions or not self._queue.take_only(request):
+                return
+            if not self._start(request):
+                return
+            images = self._begin([request], _now())
+            self._helpers.add(me)
+        try:
+            self._resolve_all(self._run([request], images))
+        except BaseException as e:  # noqa: BLE001 - as for a worker
+            self._break(e, [request])
+        finally:  # an error keeps this frame too
+            del request, images
+        with self._lock:
+            self._helpers.discard(me)
+            self._helper_left.notify_all()
 
     def _run(self, batch: list[Request], submitted: list[Any]) -> list[Outcome]:
         """Runs a batch and settles its requests; what is to be resolved. Empties `submitted`: all is given back."""

@@ -36,6 +36,8 @@ class BatchDispatcher:
 
     A batch has requests of equal options only, and results are those that the detector gives for each image alone.
     Images are read and decoded on the worker threads; those in a GPU's memory are borrowed in the thread that submits.
+    A thread that waits in `result()` for a request that finds the engine idle is such a worker for that time, unless it
+    is the main thread, or the wait or the request has a limit of time.
     Safe from any number of threads and event loops.
 
     Args:

@@ -142,6 +142,10 @@ class QueuePolicy(Generic[T]):
         """Takes a request out, wherever it is; False if it is not here. Call `admit` then."""
         return self._queue.remove(entry) or self._room.remove(entry)
 
+    def take_only(self, entry: T) -> bool:
+        """Takes a request out that is alone here, the next to run therefore; False if it is not."""
+        return len(self._queue) == 1 and not self._room and self._queue.remove(entry)
+
     def admit(self) -> list[T]:
         """Gives free places to those who wait; who got one."""
         admitted = []

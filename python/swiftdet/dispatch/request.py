@@ -34,6 +34,8 @@ class Request(Future[Detections]):
         taken_at: when a worker took it, likewise.
         state: see `State`.
         moved: called, under the dispatcher's lock, when a request that waited for a place waits no more.
+        withdraw: to be called after its future was cancelled.
+        help: to be called by a thread that has nothing to do until the future is resolved, however long that takes.
     """
 
     def __init__(
@@ -50,11 +52,21 @@ class Request(Future[Detections]):
         self.state = State.NEW
         self.moved: Callable[[], None] | None = None
         self.withdraw: Callable[[Request], None] | None = None
+        self.help: Callable[[Request], None] | None = None
 
     def take_image(self) -> Any:
         """The image, which is the caller's from now on."""
         image, self.image = self.image, None
         return image
+
+    def result(self, timeout: float | None = None) -> Detections:
+        """As of any future. Who waits without a limit of time may have to run the request itself: see `Crew`."""
+        if timeout is None and self.deadline is None and self.help is not None and self.state is State.QUEUED:
+            self.help(self)
+        try:
+            return super().result(timeout)
+        finally:
+            del self  # an error keeps this frame, which must not lead back to the future that holds the error
 
     def cancel(self) -> bool:
         """Cancels the request if no worker has taken it yet, and frees its place in the queue."""

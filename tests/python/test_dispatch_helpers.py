@@ -1,0 +1,253 @@
+"""A thread that waits for a result runs its request itself, where a worker would run it now, and alone."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import swiftdet
+from controlled_engine import make_detector, picture, write_model
+from swiftdet import BackendError, DispatcherClosed
+
+WAIT = 60  # seconds, a guard against hanging
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def crew(model):
+    """Makes dispatchers whose workers sleep through what is submitted, their engines, and where runs took place."""
+    made = []
+
+    def make(*, asleep=True, **options):
+        detector, engine = make_detector(model)
+        dispatcher = swiftdet.BatchDispatcher(detector, **{"workers": 1, **options})
+        ran = []
+        engine.fails = lambda _: ran.append(threading.current_thread())
+        if asleep:
+            dispatcher._crew._work_to_do.wake_one = lambda: None
+        made.append((dispatcher, engine))
+        return dispatcher, engine, ran
+
+    yield make
+    for dispatcher, engine in made:
+        engine.let_go()
+        dispatcher.close()
+        stats = dispatcher.stats()
+        assert (stats.submitted, stats.in_flight) == (stats.resolved, 0)
+        assert dispatcher._crew._helpers == set()
+
+
+@pytest.fixture
+def thread():
+    """One thread that is not the main one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="helper") as executor:
+        yield executor.submit
+
+
+def until(condition):
+    """Waits for something that another thread does."""
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.001)
+
+
+def test_who_waits_runs_the_request(crew, thread):
+    dispatcher, _, ran = crew()
+    result = thread(lambda: dispatcher.submit(picture(7), conf=0.2).result()).result(WAIT)
+    (where,) = ran
+    assert where.name.startswith("helper")
+    alone = dispatcher._target.detector(picture(7), conf=0.2)
+    np.testing.assert_array_equal(result.xyxy, alone.xyxy)
+    np.testing.assert_array_equal(result.conf, alone.conf)
+    stats = dispatcher.stats()
+    assert (stats.done, stats.batch_sizes) == (1, {1: 1})
+    assert stats.request_us >= stats.compute_infer_us > 0
+
+
+@pytest.mark.parametrize(
+    ("submit", "wait"),
+    [({}, {"timeout": 0.05}), ({"deadline_ms": 50}, {})],
+    ids=["the wait has a limit", "the request has a deadline"],
+)
+def test_a_limit_of_time_is_kept_by_not_running_it(crew, thread, submit, wait):
+    """A run cannot be left, so a thread that has to be back in time begins none."""
+    dispatcher, _, ran = crew()
+    outcome = thread(lambda: dispatcher.submit(picture(1), **submit).result(**wait))
+    assert isinstance(outcome.exception(WAIT), TimeoutError)
+    assert ran == []
+
+
+def test_the_main_thread_leaves_it_to_a_worker(crew):
+    """A signal's handler may raise there at any line."""
+    dispatcher, _, ran = crew(asleep=False)
+    dispatcher.submit(picture(1)).result()
+    (where,) = ran
+    assert where in dispatcher._crew._workers
+
+
+def test_one_of_several_that_wait_is_left_to_the_workers(crew, thread):
+    dispatcher, engine, ran = crew()
+    first, second = (dispatcher.submit(picture(value)) for value in (1, 2))
+    answer = thread(first.result)
+    time.sleep(0.05)
+    assert (ran, engine.seen) == ([], [])
+    dispatcher._crew._work_to_do.wake_all()
+    answer.result(WAIT)
+    second.result(WAIT)
+    assert dispatcher.stats().batch_sizes == {2: 1}
+
+
+def test_a_helper_counts_as_a_worker(crew, thread):
+    """With one worker no two batches run at once; what came meanwhile is one batch."""
+    dispatcher, engine, ran = crew(asleep=False)
+    engine.hold()
+    helped = dispatcher.submit(picture(1))
+    if not helped.running():
+        helped = thread(helped.result)
+    engine.wait_for_a_run()
+    others = [dispatcher.submit(picture(value)) for value in (2, 3)]
+    time.sleep(0.05)
+    assert engine.seen == [1]
+    engine.let_go()
+    for future in (helped, *others):
+        future.result(WAIT)
+    assert dispatcher.stats().batch_sizes == {1: 1, 2: 1}
+    assert len(ran) == len(engine.seen)
+
+
+def test_the_worker_goes_on_where_a_helper_ends(crew, thread):
+    dispatcher, engine, _ = crew()
+    engine.hold()
+    helped = thread(dispatcher.submit(picture(1)).result)
+    engine.wait_for_a_run()
+    del dispatcher._crew._work_to_do.wake_one  # as the class has it
+    other = dispatcher.submit(picture(2))
+    until(lambda: not dispatcher._crew._work_to_do._gates or other.running())
+    assert not other.running()
+    engine.let_go()
+    helped.result(WAIT)
+    other.result(WAIT)
+
+
+def test_an_error_is_its_future_s(crew, thread):
+    dispatcher, engine, _ = crew()
+
+    def fail(value):
+        raise RuntimeError(f"no {value}")
+
+    engine.fails = fail
+    error = thread(lambda: dispatcher.submit(picture(3)).result()).exception(WAIT)
+    assert isinstance(error, BackendError)
+    assert "no 3" in str(error)
+    engine.fails = None
+    assert len(thread(lambda: dispatcher.submit(picture(4)).result()).result(WAIT)) > 0
+    assert (dispatcher.stats().failed, dispatcher.stats().done) == (1, 1)
+
+
+def test_failed_requests_leave_nothing_to_the_garbage_collector(crew, thread):
+    dispatcher, engine, _ = crew()
+
+    def fail(_):
+        raise RuntimeError("no")
+
+    def ask():
+        request = dispatcher.submit(picture(1))
+        try:
+            request.result()
+        except BackendError:
+            return weakref.ref(request)
+        finally:
+            del request  # the error keeps this frame as well
+
+    engine.fails = fail
+    gc.collect()
+    gc.disable()
+    try:
+        kept = [thread(ask).result(WAIT) for _ in range(5)]
+        assert [reference() for reference in kept] == [None] * 5
+    finally:
+        gc.enable()
+
+
+def test_a_cancelled_request_is_not_run(crew, thread):
+    dispatcher, _, ran = crew()
+    request = dispatcher.submit(picture(1))
+    assert request.cancel()
+    assert thread(request.exception).exception(WAIT) is not None
+    assert thread(request.result).exception(WAIT) is not None
+    assert ran == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_close_waits_for_helpers(crew, thread, workers):
+    dispatcher, engine, _ = crew(workers=workers)
+    engine.hold()
+    helped = dispatcher.submit(picture(1))
+    asked = thread(helped.result)
+    engine.wait_for_a_run()
+    del dispatcher._crew._work_to_do.wake_one  # as the class has it
+    closer = threading.Thread(target=dispatcher.close)
+    closer.start()
+    time.sleep(0.05)
+    assert closer.is_alive()
+    with pytest.raises(DispatcherClosed):
+        dispatcher.submit(picture(2))
+    engine.let_go()
+    closer.join(WAIT)
+    assert not closer.is_alive()
+    assert helped.done()
+    asked.result(WAIT)
+
+
+def test_closing_from_a_callback_in_a_helper_does_not_wait_for_itself(crew, thread):
+    dispatcher, _, _ = crew()
+    request = dispatcher.submit(picture(1))
+    request.add_done_callback(lambda _: dispatcher.close())
+    assert len(thread(request.result).result(WAIT)) > 0
+
+
+def test_a_fault_of_the_dispatcher_itself_is_heard_of(crew, thread, monkeypatch, caplog):
+    dispatcher, _, _ = crew()
+    monkeypatch.setattr(dispatcher._crew, "_settle_batch", None)
+    error = thread(lambda: dispatcher.submit(picture(1)).result()).exception(WAIT)
+    assert isinstance(error, DispatcherClosed)
+    assert "failed" in caplog.text
+
+
+def test_many_callers_of_a_few_sessions(model):
+    """Helpers and workers in turns, at random: each gets its own result, and never more run at once than allowed."""
+    detector, engine = make_detector(model, sessions=4)
+    lock, at_once = threading.Lock(), [0, 0]
+
+    def count(_):
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        time.sleep(0.0005)
+        with lock:
+            at_once[0] -= 1
+
+    engine.fails = count
+    alone = {value: detector(picture(value)) for value in range(8)}
+    at_once[1] = 0
+    with swiftdet.BatchDispatcher(detector, workers=2, max_batch=3) as dispatcher, ThreadPoolExecutor(8) as callers:
+
+        def ask(i):
+            result = dispatcher.submit(picture(i % 8)).result()
+            return np.array_equal(result.xyxy, alone[i % 8].xyxy) and np.array_equal(result.conf, alone[i % 8].conf)
+
+        assert all(callers.map(ask, range(2000)))
+        stats = dispatcher.stats()
+    assert (stats.done, stats.failed) == (2000, 0)
+    assert 1 <= at_once[1] <= 2
