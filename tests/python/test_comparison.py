@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from comparison_documents import PROTOCOL, benchmark, evaluation, run, subject, verification
 from swiftdet import comparison, measurements, zoo
-from swiftdet.comparison import csv_file, drawing, page, published_tables, rows, tables
+from swiftdet.comparison import csv_file, drawing, page, panels, published_tables, rows, tables
 from swiftdet.comparison.columns import AccuracyColumn, Host, SpeedColumn, shared_and_own
 from swiftdet.comparison.notes import Notes
 from swiftdet.comparison.page import CSV, MARKDOWN, PAGE, Content
@@ -314,6 +314,45 @@ def test_published_test_dev_and_val_never_share_a_column():
     val = next(i for i, head in enumerate(heads) if "val2017" in head and "yolov7" in head)
     assert (by_title["YOLOv7"][test_dev], by_title["YOLOv7"][val]) == ("51.4", "51.2")
     assert (by_title["YOLOv7-X"][test_dev], by_title["YOLOv7-X"][val]) == ("53.1", "52.9")
+
+
+# --- plots ------------------------------------------------------------------------------------------------------------
+
+
+def labels_of(panel, monkeypatch):
+    """The boxes of the names in a panel's plot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Annotation
+
+    boxes = {}
+
+    def look(figure, *_):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        (axes,) = figure.axes
+        names = [text for text in axes.texts if isinstance(text, Annotation) and text.get_text()]
+        boxes.update((name.get_text(), name.get_window_extent(canvas.get_renderer())) for name in names)
+        return "<svg/>"
+
+    monkeypatch.setattr(drawing, "_svg", look)
+    drawing._accuracy_plot(panel, "plot")
+    return boxes
+
+
+def test_no_name_covers_another(monkeypatch):
+    for panel in panels.published(Notes()):
+        boxes = list(labels_of(panel, monkeypatch).values())
+        assert len(boxes) == len({point.label for series in panel.series for point in series.points})
+        assert not any(box.count_overlaps(boxes[i + 1 :]) for i, box in enumerate(boxes)), panel.title
+
+
+def test_a_crowd_of_points_has_a_name_each(monkeypatch):
+    """More of them than fit beside one another: none is lost."""
+    point = panels.Point(label="", family="yolov7", ap=50.0, ms=5.0, low=5.0, high=5.0, hollow=False)
+    points = [dataclasses.replace(point, label=f"model {i}", ms=5.0 + 0.01 * i) for i in range(40)]
+    panel = next(panels.published(Notes()))
+    panel = dataclasses.replace(panel, series=(dataclasses.replace(panel.series[0], points=tuple(points)),))
+    assert set(labels_of(panel, monkeypatch)) == {point.label for point in points}
 
 
 # --- published figures ------------------------------------------------------------------------------------------------

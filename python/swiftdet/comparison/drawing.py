@@ -8,13 +8,14 @@ import io
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from swiftdet.comparison.panels import Panel, Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 FAMILIES = {"yolov7": "YOLOv7", "damo-yolo": "DAMO-YOLO", "ultralytics": "Ultralytics"}
 
@@ -50,7 +51,8 @@ _STYLE: Any = {
     "xtick.labelcolor": _INK,
     "ytick.labelcolor": _INK,
 }
-_PLACES = (
+_Place: TypeAlias = tuple[float, float, str, str]
+_PLACES: tuple[_Place, ...] = (
     (8, 0, "left", "center"),
     (0, -8, "center", "top"),
     (0, 8, "center", "bottom"),
@@ -61,6 +63,10 @@ _PLACES = (
     (-6, -7, "right", "top"),
 )
 """Of a point's name, beside the point: offsets in points, and which of the name's edges stands there."""
+_FARTHER: tuple[_Place, ...] = tuple(
+    (way * x, way * y, side, edge) for way in (2.6, 4.2) for x, y, side, edge in (*_PLACES[1:3], *_PLACES[4:])
+)
+"""The same for names that find no place beside their points; a line leads to them."""
 
 _WIDE, _VERY_WIDE = 6.0, 60.0  # ratios from which an axis of milliseconds is logarithmic, and has fewer numbers
 
@@ -167,7 +173,7 @@ def _scale_ms(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _place_labels(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
-    """Names beside their points, at the first place where they cover nothing."""
+    """Names beside their points, or farther away, at the first place where they cover nothing, else the least."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - as in _figure
     from matplotlib.transforms import Bbox  # noqa: PLC0415
 
@@ -183,12 +189,24 @@ def _place_labels(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
     for point in {(point.label, point.ms): point for point in points}.values():  # a name for joined points
         label = axes.annotate(point.label, (point.ms, point.ap or 0.0), xytext=(0, 0), textcoords="offset points")
         label.set_fontsize(10.5)
-        for x, y, horizontal, vertical in _PLACES:
-            label.set(position=(x, y), ha=horizontal, va=vertical)
+        covered = {}
+        for place in (*_PLACES, *_FARTHER):
+            _put(label, place)
             box = label.get_window_extent(renderer)
-            if inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1) and not box.count_overlaps(taken):
-                break
+            if inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1):
+                covered[place] = box.count_overlaps(taken)
+                if not covered[place]:
+                    break
+        best = min(covered, key=lambda place: covered[place], default=_PLACES[0])  # of equal ones the first
+        _put(label, best)
+        if best in _FARTHER:
+            line = {"arrowstyle": "-", "color": _MUTED, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
+            axes.annotate("", label.xy, xytext=best[:2], textcoords="offset points", arrowprops=line)
         taken.append(label.get_window_extent(renderer))
+
+
+def _put(label: Annotation, place: _Place) -> None:
+    label.set(position=place[:2], ha=place[2], va=place[3])
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
