@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -60,6 +62,19 @@ def test_an_untouched_folder_is_sound_wherever_it_lies(page, tmp_path, capsys):
     assert report.files == 7  # three that people read, two documents, the lock, the model
     assert main(["compare", "--check", str(moved)]) == 0
     assert "7 files are as they were" in capsys.readouterr().out
+
+
+def test_the_command_on_the_page_makes_it_again(page, tmp_path, monkeypatch):
+    titled = tmp_path / "titled"
+    comparison.write(titled, comparison.read_sources(sorted(page.glob("results/*.json"))), title="It's ours & <new>")
+    before = {path: path.read_bytes() for path in all_files(titled)}
+    monkeypatch.chdir(titled)
+    _, command = json.loads((titled / folders.LOCK).read_bytes())["commands"]
+    words = shlex.split(command)
+    pattern = words.index("results/*.json")
+    words[pattern : pattern + 1] = sorted(str(path) for path in Path("results").glob("*.json"))
+    assert main(words[1:]) == 0
+    assert {path: path.read_bytes() for path in all_files(titled)} == before
 
 
 @pytest.mark.usefixtures("quick")

@@ -22,7 +22,7 @@ from typing import Any
 import swiftdet
 from swiftdet import measurements
 from swiftdet.comparison import page
-from swiftdet.comparison.page import Content
+from swiftdet.comparison.page import RESULTS, Content
 from swiftdet.comparison.rows import Source
 from swiftdet.errors import DocumentError, ModelError
 from swiftdet.model_files.model_file import read_bounded
@@ -30,8 +30,6 @@ from swiftdet.whole_files import write_whole
 
 FORMAT = "swiftdet.comparison/1"
 LOCK = "report.lock.json"
-RESULTS = "results"
-"""Of the folder with the documents."""
 
 
 @dataclass
@@ -112,7 +110,7 @@ def _lock(content: Content, outputs: dict[str, bytes]) -> bytes:
         "renderer": _renderer(),
         "inputs": [_input(source) for source in content.sources],
         "outputs": [{"file": name, "sha256": _sha256(data)} for name, data in outputs.items()],
-        "commands": ["swiftdet compare --check .", f"swiftdet compare {RESULTS}/*.json -o ."],
+        "commands": content.commands,
     }
     document["sha256"] = measurements.content_sha256(document)
     return _canonical(document)

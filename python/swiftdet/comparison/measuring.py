@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swiftdet import measurements, zoo
-from swiftdet.comparison.folder import RESULTS, model_sha256
+from swiftdet.comparison.folder import model_sha256
+from swiftdet.comparison.page import RESULTS
 from swiftdet.comparison.rows import Source, host_of, read_sources
 from swiftdet.comparison.schedule import FEWEST_CALLS, Cost, Schedule, Slot
 from swiftdet.errors import InvalidArgument, ModelError, SwiftdetError

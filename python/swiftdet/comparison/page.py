@@ -33,6 +33,8 @@ _SHOWN = {
 _SHOWN_OF_RUN = ("loop", "threads", "batch", "warmup_s", "duration_s", "memory", "interference")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # no characters of a page, and commands to a terminal
 PAGE, MARKDOWN, CSV = "index.html", "compare.md", "compare.csv"
+RESULTS = "results"
+"""The folder of the documents, beside these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,12 @@ class Content:
     title: str | None
     sources: Sequence[Source]
     skipped: Sequence[str] = ()
+
+    @property
+    def commands(self) -> list[str]:
+        """In the folder of the files: what checks them, and what makes them again, but for `skipped`."""
+        title = f" --title {shlex.quote(self.title)}" if self.title else ""
+        return ["swiftdet compare --check .", f"swiftdet compare {RESULTS}/*.json{title} -o ."]
 
 
 def render(content: Content) -> dict[str, str]:
@@ -85,7 +93,7 @@ def _context(content: Content, rows: Sequence[Row]) -> dict[str, Any]:
         "skipped": content.skipped,
         "provenance": [*_provenance(rows), *_provenance_of_verifications(content.sources)],
         "sources": _published_sources(),
-        "commands": ["swiftdet compare --check .", "swiftdet compare results/*.json -o ."],
+        "commands": content.commands,
         "version": swiftdet.__version__,
     }
 
