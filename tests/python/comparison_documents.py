@@ -102,14 +102,17 @@ def evaluation(
     protocol: dict[str, Any] | None = None,
     dataset: dict[str, Any] | None = None,
     ap: float = 0.655,
+    interval: tuple[float, float] | None = None,
     unknown: Sequence[str] = (),
     host: dict[str, Any] | None = None,
 ) -> measurements.Document:
     """Of a detector; `protocol` and `dataset` change fields of the usual ones."""
+    between = None if interval is None else {"low": interval[0], "high": interval[1], "level": 0.95, "resamples": 400}
     return measurements.seal(
         "evaluation",
         subject=subject() if of is None else of,
         measured={
+            **({} if between is None else {"ap_interval": between}),
             "protocol": {**copy.deepcopy(PROTOCOL), **(protocol or {})},
             "dataset": {**DATASET, **(dataset or {})},
             "scores": {**SCORES, "AP": ap},

@@ -173,7 +173,8 @@ def test_val_on_the_bundled_sample(folder, tmp_path):
     assert len(json.loads((tmp_path / "predictions.json").read_bytes())) == measured["predictions"]["count"]
     done = run(folder, "val", "--model", "demo-yolov7")
     assert done.stdout.startswith(
-        f"demo-yolov7: AP {100 * measured['scores']['AP']:.1f} on 100 images with 479 objects, "
+        f"demo-yolov7: AP {100 * measured['scores']['AP']:.1f} (95 %: {100 * measured['ap_interval']['low']:.1f} to "
+        f"{100 * measured['ap_interval']['high']:.1f}) on 100 images with 479 objects, "
         "protocol yolov7 (the model takes any size)"
     )
 

@@ -339,6 +339,20 @@ def labels_of(panel, monkeypatch):
     return boxes
 
 
+def test_the_interval_of_ap_is_drawn(monkeypatch):
+    """Upright whiskers, and room for them; a document of before has none."""
+    drawn = []
+    monkeypatch.setattr(drawing, "_whisker", lambda _axes, x, y, end, _colour: drawn.append((x, y, end)))
+    for interval in (None, (0.31, 0.89)):
+        drawn.clear()
+        found = sources(evaluation(interval=interval), benchmark())
+        (panel,) = panels.measured(rows.pair(found))
+        (point,) = panel.series[0].points
+        drawing.draw(panel, f"plot {interval}")
+        upright = [(x, [pytest.approx(ap) for ap in y]) for x, y, end in drawn if end == "_"]
+        assert upright == ([] if interval is None else [([point.ms] * 2, [31.0, 89.0])])
+
+
 def test_no_name_covers_another(monkeypatch):
     for panel in panels.published(Notes()):
         boxes = list(labels_of(panel, monkeypatch).values())

@@ -129,6 +129,13 @@ def _write(report: EvalReport, path: Path, save_dir: Path | None) -> dict[str, A
     return document
 
 
+def _interval(report: EvalReport) -> str:
+    found = report.interval
+    if found is None:
+        return ""
+    return f" ({100 * found.level:g} %: {_percent(found.low)} to {_percent(found.high)})"
+
+
 def _print(model: str, report: EvalReport) -> None:
     console = output.console()
     if not console.is_terminal:
@@ -136,8 +143,8 @@ def _print(model: str, report: EvalReport) -> None:
     console.print(
         Text(
             output.one_line(
-                f"{model}: AP {_percent(report.ap)} on {report.images} images with {report.objects} objects, "
-                f"protocol {report.protocol.name} ({report.protocol_reason})"
+                f"{model}: AP {_percent(report.ap)}{_interval(report)} on {report.images} images with {report.objects} "
+                f"objects, protocol {report.protocol.name} ({report.protocol_reason})"
             ),
             style="bold",
         ),

@@ -90,7 +90,7 @@ def _accuracy_plot(panel: Panel, name: str) -> str:
             for point in series.points:
                 _draw(axes, point, point.ap or 0.0, _MARKS[i % len(_MARKS)][0])
         _scale_ms(axes, points)
-        aps = [point.ap or 0.0 for point in points]
+        aps = [ap for point in points for ap in (point.ap, point.ap_low, point.ap_high) if ap is not None]
         margin = max(2.0, 0.18 * (max(aps) - min(aps)))
         axes.set_ylim(min(aps) - margin, max(aps) + margin)
         axes.set_ylabel("AP, % (IoU 0.50 to 0.95)")
@@ -142,10 +142,16 @@ def _figure(name: str, height: float) -> Iterator[tuple[Figure, Axes]]:
 def _draw(axes: Axes, point: Point, height: float, mark: str) -> None:
     colour = _COLOURS[point.family]
     if point.high > point.low:
-        axes.plot([point.low, point.high], [height, height], color=colour, linewidth=1.4, solid_capstyle="butt")
-        axes.plot([point.low, point.high], [height, height], "|", color=colour, markersize=6)
+        _whisker(axes, [point.low, point.high], [height, height], "|", colour)
+    if point.ap_low is not None and point.ap_high is not None:
+        _whisker(axes, [point.ms, point.ms], [point.ap_low, point.ap_high], "_", colour)
     face = _SURFACE if point.hollow else colour
     axes.plot(point.ms, height, mark, color=colour, markerfacecolor=face, markersize=6.5, markeredgewidth=1.5)
+
+
+def _whisker(axes: Axes, x: list[float], y: list[float], end: str, colour: str) -> None:
+    axes.plot(x, y, color=colour, linewidth=1.4, solid_capstyle="butt")
+    axes.plot(x, y, end, color=colour, markersize=6)
 
 
 def _join(axes: Axes, points: Sequence[Point]) -> None:
@@ -186,6 +192,9 @@ def _place_labels(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
     for point in points:
         ends = axes.transData.transform([(point.low, point.ap or 0.0), (point.high, point.ap or 0.0)])
         taken.append(Bbox.from_extents(ends[0][0], ends[0][1] - 2, ends[1][0], ends[1][1] + 2))
+        if point.ap_low is not None and point.ap_high is not None:
+            ends = axes.transData.transform([(point.ms, point.ap_low), (point.ms, point.ap_high)])
+            taken.append(Bbox.from_extents(ends[0][0] - 2, ends[0][1], ends[1][0] + 2, ends[1][1]))
     for point in {(point.label, point.ms): point for point in points}.values():  # a name for joined points
         label = axes.annotate(point.label, (point.ms, point.ap or 0.0), xytext=(0, 0), textcoords="offset points")
         label.set_fontsize(10.5)

@@ -22,10 +22,20 @@ if TYPE_CHECKING:
 
 _WHISKERS = (
     "Whiskers go from the fastest call to the 95th percentile (the 90th, or the slowest call, where there are too few "
-    "calls). No interval of AP was measured, so none is drawn. Hollow points were published, or are of made-up weights."
+    "calls); upright ones hold the AP of 95 % of the data sets that are drawn anew from the same images (bootstrap). "
+    "Hollow points were published, or are of made-up weights."
 )
 _SHOWN = {
-    "evaluation": ("protocol", "dataset", "evaluator", "predictions", "truncated", "unknown_categories", "duration_s"),
+    "evaluation": (
+        "ap_interval",
+        "protocol",
+        "dataset",
+        "evaluator",
+        "predictions",
+        "truncated",
+        "unknown_categories",
+        "duration_s",
+    ),
     "benchmark": ("input", "options", "cold_start"),
     "verification": ("reference", "images", "conf", "tolerance", "options", "gates"),
 }
@@ -217,7 +227,7 @@ def _document_facts(source: Source) -> dict[str, Any]:
 
 def _measured_facts(source: Source) -> list[tuple[str, str]]:
     measured = source.document["measured"]
-    facts = [(name, _text(measured[name])) for name in _SHOWN[source.kind] if measured[name] not in (None, [], {})]
+    facts = [(name, _text(measured[name])) for name in _SHOWN[source.kind] if measured.get(name) not in (None, [], {})]
     facts += [("run", _text({name: run[name] for name in _SHOWN_OF_RUN})) for run in measured.get("runs", [])]
     return facts
 

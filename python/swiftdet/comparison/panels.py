@@ -6,8 +6,9 @@ split, protocol or weights, and say so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from swiftdet import zoo
 from swiftdet.comparison import published_tables
@@ -32,6 +33,7 @@ class Point:
         low, high: the whiskers: fastest call, and the highest percentile up to p95 that there are calls for, else the
             slowest; equal to `ms` where nothing is known.
         hollow: drawn without filling: published, or of made-up weights.
+        ap_low, ap_high: the interval of AP, in percent; None where nothing is known.
     """
 
     label: str
@@ -41,6 +43,8 @@ class Point:
     low: float
     high: float
     hollow: bool
+    ap_low: float | None = None
+    ap_high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +122,7 @@ def measured(rows: Sequence[Row]) -> Iterator[Panel]:
                 (
                     column,
                     [
-                        _point(row, speed, row.accuracies[column].figures["scores"]["AP"], detail[id(row)])
+                        _point(row, speed, row.accuracies[column].figures, detail[id(row)])
                         for row in paired
                         if column in row.accuracies and speed in row.speeds
                     ],
@@ -131,7 +135,9 @@ def measured(rows: Sequence[Row]) -> Iterator[Panel]:
                 yield panel
 
 
-def _point(row: Row, column: SpeedColumn, fraction: float | None, detail: str) -> Point:
+def _point(row: Row, column: SpeedColumn, scored: Mapping[str, Any] | None, detail: str) -> Point:
+    fraction = None if scored is None else scored["scores"]["AP"]
+    interval = (scored or {}).get("ap_interval")
     total = row.speeds[column].figures["total"]
     middle = total["mean"] if total["p50"] is None else total["p50"]
     high = next(total[key] for key in ("p95", "p90", "max") if total[key] is not None)
@@ -145,6 +151,8 @@ def _point(row: Row, column: SpeedColumn, fraction: float | None, detail: str) -
         low=total["min"],
         high=max(high, middle),
         hollow=row.subject["synthetic"],
+        ap_low=None if interval is None else 100.0 * interval["low"],
+        ap_high=None if interval is None else 100.0 * interval["high"],
     )
 
 

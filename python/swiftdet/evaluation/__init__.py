@@ -113,9 +113,10 @@ def evaluate(
             )
         outcome = running.run(detector, todo, chosen.protocol, category_of_class, kept=kept, on_progress=on_progress)
         predictions = Predictions(image_ids, [outcome.found[image_id] for image_id in image_ids])
-        scores = coco.score(dataset.truth, predictions)
+        scores = coco.score(dataset.truth, predictions, interval=True)
         report = EvalReport(
             scores=scores.summary,
+            interval=scores.interval,
             class_scores=scores.per_class,
             curves=scores.curves,
             dataset=dataset,

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from pycocotools import coco as coco_module
 from pycocotools import cocoeval as cocoeval_module
 
+from swiftdet.evaluation.bootstrap import Interval, ap_interval
+
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers, in its order: AP over IoU 0.50 to 0.95; small, medium and large; recall by boxes an image."""
 
@@ -60,15 +62,23 @@ class Scores:
         summary: by the names of `SUMMARY`.
         per_class: by category name.
         curves: what both are means of.
+        interval: of AP; None where it was not asked for.
     """
 
     summary: dict[str, float | None]
     per_class: dict[str, ClassScore]
     curves: Curves
+    interval: Interval | None = None
 
 
-def score(truth: dict[str, Any], predictions: Iterable[dict[str, Any]]) -> Scores:
-    """Scores rows of COCO's result format against checked annotations, by COCO's box metric. Changes neither."""
+def score(truth: dict[str, Any], predictions: Iterable[dict[str, Any]], *, interval: bool = False) -> Scores:
+    """Scores rows of COCO's result format against checked annotations, by COCO's box metric. Changes neither.
+
+    Args:
+        truth: the annotations.
+        predictions: the rows.
+        interval: also say how far AP would have been another on other images, which takes about as long again.
+    """
     with _quiet():
         reference = coco_module.COCO()
         # pycocotools writes into the rows.
@@ -89,7 +99,15 @@ def score(truth: dict[str, Any], predictions: Iterable[dict[str, Any]]) -> Score
         names[category]: ClassScore(_mean(precision[:, :, i]), _mean(precision[0, :, i]), objects[category])
         for i, category in enumerate(run.params.catIds)
     }
-    return Scores(summary, per_class, Curves(run.params.recThrs, precision, tuple(per_class)))
+    curves = Curves(run.params.recThrs, precision, tuple(per_class))
+    return Scores(summary, per_class, curves, ap_interval(_matched(run), run.params.recThrs) if interval else None)
+
+
+def _matched(run: Any) -> list[list[dict[str, Any] | None]]:
+    """By category and image, what `evaluate` found for all areas."""
+    areas, images = len(run.params.areaRng), len(run.params.imgIds)
+    step = areas * images
+    return [run.evalImgs[i * step : i * step + images] for i in range(len(run.params.catIds))]
 
 
 def _loaded(truth: dict[str, Any], predictions: Iterable[dict[str, Any]]) -> Any:

@@ -16,6 +16,7 @@ from swiftdet.evaluation.protocols import Protocol
 from swiftdet.whole_files import write_whole
 
 if TYPE_CHECKING:
+    from swiftdet.evaluation.bootstrap import Interval
     from swiftdet.evaluation.coco import ClassScore, Curves
 
 PREDICTIONS = "predictions.json"
@@ -30,6 +31,7 @@ class EvalReport:
 
     Attributes:
         scores: COCO's twelve numbers: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
+        interval: of AP over data sets resampled from this one; None where there is nothing to score.
         class_scores: AP, AP50 and number of objects by category.
         curves: precision by recall, of each category.
         dataset: what was scored against.
@@ -46,6 +48,7 @@ class EvalReport:
     """
 
     scores: dict[str, float | None]
+    interval: Interval | None
     class_scores: dict[str, ClassScore]
     curves: Curves = field(repr=False)
     dataset: Dataset = field(repr=False)
@@ -105,6 +108,7 @@ class EvalReport:
                 "objects": self.objects,
             },
             "scores": self.scores,
+            "ap_interval": None if self.interval is None else dataclasses.asdict(self.interval),
             "per_class": {
                 name: {"AP": score.ap, "AP50": score.ap50, "objects": score.objects}
                 for name, score in self.class_scores.items()
