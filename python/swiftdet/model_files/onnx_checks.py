@@ -1,4 +1,4 @@
-"""What a graph must be before an engine's parser sees it: some never return from one that reads its own results."""
+"""What a graph must be before an engine's parser sees it: some crash, or never return from one that is damaged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swiftdet.model_files.onnx_surgery import tensors_read
 
 
 def check_graph(proto: onnx.ModelProto) -> None:
-    """Checks versions and numbers of inputs, and that every tensor is computed once and nothing from itself.
+    """Checks versions, inputs and outputs, and that every tensor is computed once and nothing from itself.
 
     Branches and functions are looked into.
 
@@ -25,11 +25,11 @@ def check_graph(proto: onnx.ModelProto) -> None:
         if not 0 <= opset.version <= _NEWEST_OPSET:
             raise ModelError(f"operator set version {opset.version} does not exist; {_ADVICE}")
     _check(proto.graph)
-    _check_inputs(proto.graph.node, proto.opset_import)
+    _check_operators(proto.graph.node, proto.opset_import)
     calls = dict[str, set[str]]()
     for function in proto.functions:
         _check_nodes(function.node, function.input)
-        _check_inputs(function.node, function.opset_import)
+        _check_operators(function.node, function.opset_import)
         name = f"{function.domain}::{function.name}"
         calls.setdefault(name, set()).update(f"{node.domain}::{node.op_type}" for node in _all_nodes(function.node))
     if circle := _in_a_circle({name: called & set(calls) for name, called in calls.items()}):
@@ -69,10 +69,12 @@ def _check_nodes(nodes: Sequence[onnx.NodeProto], given: Iterable[str]) -> None:
                 _check(inner)
 
 
-def _check_inputs(nodes: Sequence[onnx.NodeProto], opsets: Iterable[onnx.OperatorSetIdProto]) -> None:
-    """Checks that ONNX's own operators have the inputs that each must have."""
+def _check_operators(nodes: Sequence[onnx.NodeProto], opsets: Iterable[onnx.OperatorSetIdProto]) -> None:
+    """Checks that ONNX's own operators have the inputs that each must have, and that all have an output."""
     version = next((opset.version for opset in opsets if opset.domain in _ONNX_DOMAINS), 1)
     for node in _all_nodes(nodes):
+        if not node.output:  # OpenVINO 2026.4 reads the one that is not there
+            raise ModelError(f"operator {printable(node.op_type[:80])} has no output; {_ADVICE}")
         needed = _fewest_inputs(node.op_type, version) if node.domain in _ONNX_DOMAINS else 0
         if len(node.input) < needed or not all(node.input[:needed]):
             given = sum(1 for name in node.input if name)
