@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -64,7 +64,7 @@ def rewrite_key_values(args: Sequence[str], group: Any) -> list[str]:
 
 
 def _file_or_refuse(arg: str, key: str, options: dict[str, Any], positional: set[str]) -> str:
-    if Path(arg).exists():
+    if os.path.exists(arg):  # noqa: PTH110 - pathlib raises for what is too long for a name
         return arg
     keys = [
         *positional,
