@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import onnx
 import swiftdet
 
 SIZE = (64, 96)
+WAIT = 60  # seconds, a guard against hanging
 
 
 class ControlledEngine:
@@ -41,7 +43,7 @@ class ControlledEngine:
         value = round(float(next(iter(inputs.values())).mean()) * 255)
         self.seen.append(value)
         self._begun.release()
-        assert self._open.wait(60), "held for too long"
+        assert self._open.wait(WAIT), "held for too long"
         if self.fails is not None:
             self.fails(value)
         return [base * np.float32(1.0 - value / 512) for base in self._base]
@@ -58,7 +60,7 @@ class ControlledEngine:
 
     def wait_for_a_run(self) -> None:
         """Returns when a run has begun that no such call was told of."""
-        assert self._begun.acquire(timeout=60), "no run began"
+        assert self._begun.acquire(timeout=WAIT), "no run began"
 
 
 def write_model(folder: Path) -> Path:
@@ -77,3 +79,11 @@ def make_detector(model: Path, **options: object) -> tuple[swiftdet.Detector, Co
 def picture(value: int) -> np.ndarray:
     """An image of the network's own size, all of one value, so that the engine sees the value."""
     return np.full((*SIZE, 3), value, np.uint8)
+
+
+def until(condition):
+    """Waits for something that another thread does."""
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.001)

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from swiftdet.evaluation import bootstrap, coco
-from test_coco_metric import by_pycocotools, random_data_set, renumbered
+from test_coco_metric import random_data_set, renumbered
 
 
 def matched(document, predictions):
@@ -38,10 +38,8 @@ def written_out(document, predictions, times):
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_a_resampled_data_set_has_the_ap_of_one_that_is_written_out(seed, tmp_path):
+def test_a_resampled_data_set_has_the_ap_of_one_that_is_written_out(seed):
     document, predictions = random_data_set(seed)
-    if not predictions:
-        pytest.skip("pycocotools cannot load an empty list")
     # Written out, equal scores of an image would alternate with those of its copies, whose order is nobody's promise.
     for i, row in enumerate(predictions):
         row["score"] += 1e-7 * i
@@ -52,7 +50,7 @@ def test_a_resampled_data_set_has_the_ap_of_one_that_is_written_out(seed, tmp_pa
     for times in counts:
         again, rows = written_out(document, predictions, dict(zip(images, times.tolist(), strict=True)))
         ap = bootstrap.resampled_ap(categories, times, recalls)
-        expected = by_pycocotools(renumbered(again), rows, tmp_path)["AP"] if rows else ap
+        expected = coco.score(renumbered(again), rows).summary["AP"]  # pycocotools'
         assert ap == (None if expected is None else pytest.approx(expected, abs=1e-9))
 
 

@@ -330,16 +330,24 @@ def test_an_engine_needs_a_gpu(host, engine):
 
 
 @pytest.fixture(scope="module")
-def fake_driver(tmp_path_factory):
-    """Folder of a `libcuda.so.1` of ours."""
+def make_driver(tmp_path_factory):
+    """Makes a `libcuda.so.1` of a source file; its folder."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++")
-    folder = tmp_path_factory.mktemp("driver")
-    source = Path(__file__).with_name("fake_cuda_driver.cpp")
-    command = [compiler, "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(source)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return folder
+
+    def make(source):
+        folder = tmp_path_factory.mktemp("driver")
+        command = [compiler, "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(source)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def fake_driver(make_driver):
+    return make_driver(Path(__file__).with_name("fake_cuda_driver.cpp"))
 
 
 SHOW = """
@@ -370,14 +378,10 @@ def test_a_driver_without_a_gpu_or_that_does_not_work(fake_driver, run_python):
     assert shown == "the NVIDIA driver refused cuInit: unknown error (CUDA error 999); check nvidia-smi"
 
 
-def test_a_library_that_only_bears_the_driver_s_name(tmp_path, run_python):
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
+def test_a_library_that_only_bears_the_driver_s_name(make_driver, tmp_path, run_python):
     source = tmp_path / "empty.cpp"
     source.write_text('extern "C" int cuInit(unsigned) { return 0; }\n')
-    command = ["g++", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(source)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    shown = json.loads(run_python(SHOW, LD_LIBRARY_PATH=str(tmp_path)))
+    shown = json.loads(run_python(SHOW, LD_LIBRARY_PATH=str(make_driver(source))))
     assert shown.startswith("no NVIDIA driver: the libcuda.so.1 that is found lacks cuCtxPopCurrent_v2, ")
     assert "cuInit" not in shown
 

@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 import swiftdet
-from controlled_engine import make_detector, picture, write_model
+from controlled_engine import WAIT, make_detector, picture, until, write_model
 from swiftdet import BackendError, DispatcherClosed
-
-WAIT = 60  # seconds, a guard against hanging
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +52,9 @@ def thread():
         yield executor.submit
 
 
-def until(condition):
-    """Waits for something that another thread does."""
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.001)
+def wake(dispatcher):
+    """From now on its workers hear of what is submitted."""
+    del dispatcher._crew._work_to_do.wake_one  # as the class has it
 
 
 def test_who_waits_runs_the_request(crew, thread):
@@ -110,12 +105,11 @@ def test_one_of_several_that_wait_is_left_to_the_workers(crew, thread):
 
 def test_a_helper_counts_as_a_worker(crew, thread):
     """With one worker no two batches run at once; what came meanwhile is one batch."""
-    dispatcher, engine, ran = crew(asleep=False)
+    dispatcher, engine, ran = crew()
     engine.hold()
-    helped = dispatcher.submit(picture(1))
-    if not helped.running():
-        helped = thread(helped.result)
+    helped = thread(dispatcher.submit(picture(1)).result)
     engine.wait_for_a_run()
+    wake(dispatcher)
     others = [dispatcher.submit(picture(value)) for value in (2, 3)]
     time.sleep(0.05)
     assert engine.seen == [1]
@@ -131,7 +125,7 @@ def test_the_worker_goes_on_where_a_helper_ends(crew, thread):
     engine.hold()
     helped = thread(dispatcher.submit(picture(1)).result)
     engine.wait_for_a_run()
-    del dispatcher._crew._work_to_do.wake_one  # as the class has it
+    wake(dispatcher)
     other = dispatcher.submit(picture(2))
     until(lambda: not dispatcher._crew._work_to_do._gates or other.running())
     assert not other.running()
@@ -196,7 +190,7 @@ def test_close_waits_for_helpers(crew, thread, workers):
     helped = dispatcher.submit(picture(1))
     asked = thread(helped.result)
     engine.wait_for_a_run()
-    del dispatcher._crew._work_to_do.wake_one  # as the class has it
+    wake(dispatcher)
     closer = threading.Thread(target=dispatcher.close)
     closer.start()
     time.sleep(0.05)
@@ -215,6 +209,20 @@ def test_closing_from_a_callback_in_a_helper_does_not_wait_for_itself(crew, thre
     request = dispatcher.submit(picture(1))
     request.add_done_callback(lambda _: dispatcher.close())
     assert len(thread(request.result).result(WAIT)) > 0
+
+
+def test_submitting_from_a_callback_in_a_helper_never_blocks_it(crew, thread):
+    """There is one place, and the workers sleep: a caller who waited for another would wait for ever."""
+    dispatcher, _, _ = crew(queue_size=1)
+    more = []
+    request = dispatcher.submit(picture(1))
+    request.add_done_callback(lambda _: more.extend(dispatcher.submit(picture(value)) for value in (2, 3)))
+    thread(request.result).result(WAIT)
+    assert len(more) == 2
+    wake(dispatcher)
+    dispatcher._crew._work_to_do.wake_all()
+    for future in more:
+        assert len(future.result(WAIT)) > 0
 
 
 def test_a_fault_of_the_dispatcher_itself_is_heard_of(crew, thread, monkeypatch, caplog):

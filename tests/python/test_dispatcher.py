@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 
 import swiftdet
-from controlled_engine import make_detector, picture, write_model
+from controlled_engine import WAIT, make_detector, picture, until, write_model
 from swiftdet import DeadlineExceeded, DispatcherClosed, Overloaded
 
 HELPERS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "data")]
-WAIT = 60  # seconds, a guard against hanging
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +56,6 @@ def check_accounts(dispatcher):
     assert stats.in_flight == 0
     assert sum(stats.batch_sizes.values()) == stats.exec_count
     assert sum(size * count for size, count in stats.batch_sizes.items()) == stats.inference_count
-
-
-def until(condition):
-    """Waits for something that another thread does."""
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.001)
 
 
 def same(a, b):

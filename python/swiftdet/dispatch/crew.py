@@ -99,7 +99,7 @@ class Crew:
         Args:
             request: is new.
             may_wait: it waits for a place where the queue is full.
-            block: the caller waits with it. A worker's own thread never does: nobody might be left to make a place.
+            block: the caller waits with it. A thread of ours never does: nobody might be left to make a place.
 
         Raises:
             Overloaded: no place, at once or until the request gave up.
@@ -139,7 +139,7 @@ class Crew:
             else:
                 if request.give_up_at is not None:
                     self._set_alarm(request.give_up_at, request)
-                if block and threading.current_thread() not in self._workers:
+                if block and not self._is_one_of_us():
                     gate = threading.Event()
                     request.moved = gate.set
             to_drop = victim is not None and self._settle(victim, "dropped")
@@ -174,8 +174,7 @@ class Crew:
         self._give_back()
         for request in ended:
             self._resolve(request, self._closed_error())
-        current = threading.current_thread()
-        if not wait or current in (*self._workers, self._timekeeper) or threading.get_ident() in self._helpers:
+        if not wait or self._is_one_of_us():
             return
         for thread in self._workers:
             thread.join()
@@ -184,6 +183,11 @@ class Crew:
         with self._lock:
             while self._helpers:
                 self._helper_left.wait()
+
+    def _is_one_of_us(self) -> bool:
+        """Whether this thread resolves futures now, so that what waits in it may wait for itself."""
+        current = threading.current_thread()
+        return current in (*self._workers, self._timekeeper) or current.ident in self._helpers
 
     def check_process(self) -> None:
         """Refuses to work in a child of fork().

@@ -112,8 +112,9 @@ class BatchDispatcher:
             deadline_ms: milliseconds from now in which the result must be there; else the future gets
                 `DeadlineExceeded`, then and not later. A request that has expired never reaches the engine.
             timeout: seconds to wait for a place in the queue; None: as long as it takes. Without effect with another
-                `overflow` than "block". From a callback of a future, which runs on a worker thread, it never waits:
-                the request waits for its place alone, and the future says if it got none.
+                `overflow` than "block". From a callback of a future, which runs on a worker thread or on the one that
+                ran the request, it never waits: the request waits for its place alone, and the future says if it got
+                none.
             **per_call: conf, iou, max_det, ...: as for a call of the detector.
 
         Returns:

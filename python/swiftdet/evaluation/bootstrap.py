@@ -65,10 +65,11 @@ def ap_interval(
     if not categories:
         return None
     images = len(matched[0])
+    chances = np.full(images, 1.0 / images)
     rng = np.random.default_rng(_SEED)
     aps = []
     for _ in range(resamples):
-        ap = resampled_ap(categories, rng.multinomial(images, np.full(images, 1.0 / images)), recalls)
+        ap = resampled_ap(categories, rng.multinomial(images, chances), recalls)
         if ap is not None:
             aps.append(ap)
     if not aps:
