@@ -10,8 +10,9 @@ result, less pre-processing, network and post-processing), which all sides have.
 
 Closed loop: the next request begins when the result of the last is there. Paced: one every few milliseconds, so that
 every thread sleeps in between, as with a camera. Requests are made in a thread like those in which a service handles
-its own, and waits for the result there; and in the main thread, for which a worker always runs them, so that every
-request changes threads twice. The load averages of the machine are part of the result.
+its own, by a call, and by `submit` and `result`, which wakes a worker in vain; and in the main thread, for which a
+worker always runs them, so that every request changes threads twice. The load averages of the machine are part of the
+result.
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ import onnx
 import swiftdet
 from alternating import Rounds, replayed
 
-# Requests of each side, seconds before each, and whether the main thread makes them.
+CLOSED, PACED = (20_000, 0.0), (2_000, 0.004)  # requests of each side, and seconds before each
+# By a call or by `submit`, and whether the main thread makes them.
 LOOPS = {
-    "closed loop": (20_000, 0.0, False),
-    "paced loop": (2_000, 0.004, False),
-    "closed loop in the main thread": (20_000, 0.0, True),
-    "paced loop in the main thread": (2_000, 0.004, True),
+    "called, closed loop": (CLOSED, True, False),
+    "called, paced loop": (PACED, True, False),
+    "submitted, closed loop": (CLOSED, False, False),
+    "submitted, paced loop": (PACED, False, False),
+    "submitted in the main thread, closed loop": (CLOSED, False, True),
+    "submitted in the main thread, paced loop": (PACED, False, True),
 }
 WARM_UP = 500
 GOAL_US = 100
@@ -57,10 +61,10 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (70, 130, 3), dtype=np.uint8)
 
 
-def sides(detector, dispatcher, executor, pixels):
+def sides(detector, dispatcher, executor, pixels, called):
     """The calls, which give the same answer."""
     calls = {
-        "swiftdet": lambda: dispatcher.submit(pixels).result(),
+        "swiftdet": (lambda: dispatcher(pixels)) if called else (lambda: dispatcher.submit(pixels).result()),
         "direct": lambda: detector(pixels),
         "executor": lambda: executor.submit(detector, pixels).result(),
     }
@@ -92,9 +96,9 @@ class RoundsInAThread(Rounds):
 @contextmanager
 def rounds_of(detector, loop):
     """The rounds of a loop in which requests come one after the other, or with a pause between them."""
-    rounds, interval_s, in_main_thread = LOOPS[loop]
+    (rounds, interval_s), called, in_main_thread = LOOPS[loop]
     with swiftdet.BatchDispatcher(detector) as dispatcher, ThreadPoolExecutor(1) as executor:
-        calls = sides(detector, dispatcher, executor, image())
+        calls = sides(detector, dispatcher, executor, image(), called)
         turns = {side: partial(outside, call, interval_s) for side, call in calls.items()}
         yield (Rounds if in_main_thread else RoundsInAThread)(turns, rounds=rounds, warmup=WARM_UP)
         assert set(dispatcher.stats().batch_sizes) == {1}
@@ -120,7 +124,7 @@ def test_outside_the_stages(benchmark, loop, side):
 def main():
     print("| loop | requests | added mean | added p50 | added p99 | executor mean | direct p50 | load |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for loop, (requests, *_) in LOOPS.items():
+    for loop, ((requests, _), *_) in LOOPS.items():
         with (
             tempfile.TemporaryDirectory() as folder,
             make_detector(Path(folder)) as detector,

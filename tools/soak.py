@@ -159,12 +159,15 @@ class Epoch:
             return self._left >= 0
 
     def threaded(self, caller: Caller) -> None:
-        """Submits from a thread, some futures cancelled, some waited for."""
+        """Submits from a thread, some futures cancelled, some waited for, and calls now and then."""
         try:
             window: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
             while self.another():
                 image, options, right = caller.draw()
                 try:
+                    if caller.random.random() < 0.1:
+                        self.waited(image, options, right)
+                        continue
                     future = self.dispatcher.submit(image, **options)
                 except Overloaded:
                     self.ledger.saw("overloaded")
@@ -184,6 +187,22 @@ class Epoch:
                 self.errors.append(RuntimeError(f"{len(pending)} futures were never resolved"))
         except BaseException as e:  # noqa: BLE001 - told by the main thread
             self.errors.append(e)
+
+    def waited(self, image: Any, options: dict[str, Any], right: Callable[[Any], bool]) -> None:
+        """One request that its thread waits for, so that it may run it itself.
+
+        Raises:
+            Overloaded, DispatcherClosed: as `submit` does, or for what was submitted.
+        """
+        try:
+            result = self.dispatcher(image, **options)
+        except (Overloaded, DispatcherClosed):
+            raise
+        except swiftdet.SwiftdetError as e:
+            self.ledger.saw(name_of(e))
+        else:
+            self.ledger.saw("done")
+            self.ledger.wrong += not right(result)
 
     def looped(self, caller: Caller) -> None:
         """Submits from an event loop, some tasks cancelled."""

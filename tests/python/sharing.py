@@ -74,7 +74,7 @@ def through(dispatcher: Any) -> Callable[..., Any]:
 
     def call(images: Any, **options: Any) -> Any:
         if not isinstance(images, list | tuple):
-            return dispatcher.submit(images, **options).result(GUARD_S)
+            return dispatcher(images, **options)
         futures = [dispatcher.submit(image, **options) for image in images]
         return [future.result(GUARD_S) for future in futures]
 

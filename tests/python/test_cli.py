@@ -410,7 +410,7 @@ class TestFailures:
         (folder / "out").write_bytes(b"a file")
         code, _, err = run("predict", "wide.jpg", "--model", "m", "--save-dir", "out")
         assert code == 1
-        assert "out" in error_line(err)
+        assert error_line(err) == "out: expected a folder, and there is something else; name another one"
 
 
 class TestModels:

@@ -233,6 +233,149 @@ def test_a_fault_of_the_dispatcher_itself_is_heard_of(crew, thread, monkeypatch,
     assert "failed" in caplog.text
 
 
+# -- calls: the thread is known to wait before there is a request ------------------------------------------------------
+
+
+def test_a_call_runs_where_it_is_made_and_wakes_nobody(crew, thread, monkeypatch):
+    dispatcher, _, ran = crew(asleep=False)
+    monkeypatch.setattr(dispatcher._crew, "submit", None)
+    result = thread(lambda: dispatcher(picture(7), conf=0.2)).result(WAIT)
+    (where,) = ran
+    assert where.name.startswith("helper")
+    alone = dispatcher._target.detector(picture(7), conf=0.2)
+    np.testing.assert_array_equal(result.xyxy, alone.xyxy)
+    np.testing.assert_array_equal(result.conf, alone.conf)
+    stats = dispatcher.stats()
+    assert (stats.submitted, stats.done, stats.running, stats.batch_sizes) == (1, 1, 0, {1: 1})
+    assert stats.request_us >= stats.compute_input_us + stats.compute_infer_us + stats.compute_output_us > 0
+    assert stats.queue_us == 0
+
+
+@pytest.mark.parametrize("options", [{"deadline_ms": 60_000}, {"priority": 1, "deadline_ms": 60_000}])
+def test_a_call_with_a_deadline_is_left_to_a_worker(crew, thread, options):
+    dispatcher, _, ran = crew(asleep=False)
+    assert len(thread(lambda: dispatcher(picture(7), **options)).result(WAIT)) > 0
+    assert ran[0] in dispatcher._crew._workers
+
+
+def test_a_call_in_the_main_thread_is_left_to_a_worker(crew):
+    dispatcher, _, ran = crew(asleep=False)
+    assert len(dispatcher(picture(7))) > 0
+    assert ran[0] in dispatcher._crew._workers
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"priority": 0.5}, {"priority": None}, {"timeout": -1}, {"deadline_ms": "soon"}, {"conf": 2}, {"cnof": 1}],
+)
+def test_a_call_with_an_option_outside_its_contract_makes_no_request(crew, thread, options):
+    dispatcher, _, ran = crew(asleep=False)
+    error = thread(lambda: dispatcher(picture(7), **options)).exception(WAIT)
+    assert isinstance(error, swiftdet.InvalidArgument | swiftdet.InvalidType)
+    assert (ran, dispatcher.stats().submitted) == ([], 0)
+
+
+def test_a_call_of_a_busy_engine_shares_a_batch(crew, thread):
+    dispatcher, engine, _ = crew(asleep=False)
+    engine.hold()
+    first = dispatcher.submit(picture(1))
+    engine.wait_for_a_run()
+    second = dispatcher.submit(picture(2))
+    third = thread(lambda: dispatcher(picture(3)))
+    until(lambda: dispatcher.stats().submitted == 3)
+    engine.let_go()
+    for future in (first, second, third):
+        assert len(future.result(WAIT)) > 0
+    assert dispatcher.stats().batch_sizes == {1: 1, 2: 1}
+
+
+def test_what_comes_during_a_call_is_the_next_batch(crew, thread):
+    dispatcher, engine, _ = crew(asleep=False)
+    engine.hold()
+    called = thread(lambda: dispatcher(picture(1)))
+    engine.wait_for_a_run()
+    others = [dispatcher.submit(picture(value)) for value in (2, 3)]
+    time.sleep(0.05)
+    assert engine.seen == [1], "with one worker no two batches run at once"
+    engine.let_go()
+    for future in (called, *others):
+        future.result(WAIT)
+    assert dispatcher.stats().batch_sizes == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "runs"),
+    [
+        (b"no image", swiftdet.ImageError, 0),
+        (7, swiftdet.InvalidType, 0),
+        ([picture(1)], swiftdet.InvalidType, 0),
+        (picture(9), BackendError, 1),
+    ],
+    ids=["bytes", "number", "list", "engine"],
+)
+def test_a_call_raises_what_its_future_would_fail_with(crew, thread, image, error, runs):
+    dispatcher, engine, _ = crew(asleep=False)
+
+    def fail(value):
+        raise RuntimeError(f"no {value}")
+
+    engine.fails = fail
+    raised = thread(lambda: dispatcher(image)).exception(WAIT)
+    submitted = dispatcher.submit(image).exception(WAIT)
+    assert type(raised) is type(submitted) is error
+    assert str(raised) == str(submitted)
+    engine.fails = None
+    assert len(thread(lambda: dispatcher(picture(4))).result(WAIT)) > 0
+    stats = dispatcher.stats()
+    assert (stats.failed, stats.done, stats.exec_count) == (2, 1, 2 * runs + 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_close_waits_for_calls(crew, thread, workers):
+    dispatcher, engine, _ = crew(asleep=False, workers=workers)
+    engine.hold()
+    called = thread(lambda: dispatcher(picture(1)))
+    engine.wait_for_a_run()
+    closer = threading.Thread(target=dispatcher.close)
+    closer.start()
+    time.sleep(0.05)
+    assert closer.is_alive()
+    engine.let_go()
+    closer.join(WAIT)
+    assert not closer.is_alive()
+    assert len(called.result(WAIT)) > 0
+    with pytest.raises(DispatcherClosed):
+        dispatcher(picture(2))
+    assert isinstance(thread(lambda: dispatcher(picture(2))).exception(WAIT), DispatcherClosed)
+
+
+def test_a_call_from_a_callback(crew, thread):
+    """On a worker, whose batch is over by then, and on a helper, which is taken out of the accounts once."""
+    dispatcher, _, _ = crew(asleep=False, workers=2)
+    again = []
+    request = dispatcher.submit(picture(1))
+    request.add_done_callback(lambda _: again.append(dispatcher(picture(2))))
+    thread(request.result).result(WAIT)
+    until(lambda: len(again) == 1)
+    assert len(again[0]) > 0
+
+
+def test_calls_leave_nothing_behind(crew, thread):
+    """No worker wakes to put in order what they noted."""
+    dispatcher, _, _ = crew(asleep=False)
+
+    def ask():
+        return weakref.ref(dispatcher(picture(1)).xyxy)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert [thread(ask).result(WAIT)() for _ in range(200)] == [None] * 200
+    finally:
+        gc.enable()
+    assert len(dispatcher._crew._runs) < 100
+
+
 def test_many_callers_of_a_few_sessions(model):
     """Helpers and workers in turns, at random: each gets its own result, and never more run at once than allowed."""
     detector, engine = make_detector(model, sessions=4)
@@ -252,7 +395,7 @@ def test_many_callers_of_a_few_sessions(model):
     with swiftdet.BatchDispatcher(detector, workers=2, max_batch=3) as dispatcher, ThreadPoolExecutor(8) as callers:
 
         def ask(i):
-            result = dispatcher.submit(picture(i % 8)).result()
+            result = dispatcher(picture(i % 8)) if i % 3 == 0 else dispatcher.submit(picture(i % 8)).result()
             return np.array_equal(result.xyxy, alone[i % 8].xyxy) and np.array_equal(result.conf, alone[i % 8].conf)
 
         assert all(callers.map(ask, range(2000)))

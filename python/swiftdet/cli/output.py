@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import os
 import platform
 import sys
 import traceback
@@ -78,7 +79,7 @@ def reported_errors(*, debug: bool) -> Iterator[None]:
     except (OSError, MemoryError) as e:
         if isinstance(e, BrokenPipeError):
             raise
-        show_error(e, str(e) or "out of memory", debug=debug)
+        show_error(e, _of_the_system(e), debug=debug)
         raise typer.Exit(ExitCode.FAILED) from e
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
@@ -87,6 +88,16 @@ def reported_errors(*, debug: bool) -> Iterator[None]:
         hint = "" if debug else " (this is a bug in swiftdet; --debug shows where)"
         show_error(e, f"{type(e).__name__}: {e}{hint}", debug=debug)
         raise typer.Exit(ExitCode.FAILED) from e
+
+
+def _of_the_system(error: OSError | MemoryError) -> str:
+    """What the system refused, and of which file, in words of its own but without numbers."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return str(error) or "out of memory"
+    file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else error.filename
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"{file}: expected a folder, and there is something else; name another one"
+    return f"{file}: {error.strerror}"
 
 
 def show_error(error: BaseException, message: str, *, debug: bool) -> None:

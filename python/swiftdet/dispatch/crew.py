@@ -42,8 +42,9 @@ class Crew:
     runs it, after its last use and before its future is resolved, or for a request that no worker gets any more the
     thread that settles it.
 
-    A thread that asks for the result of a request which a worker would run now, and alone, runs it itself: it is a
-    helper for that time, and counts as one of the workers.
+    A thread that waits for a request which a worker would run now, and alone, runs it itself: it is a helper for that
+    time, and counts as one of the workers. Where it is known beforehand to wait, there is neither a request nor a
+    future, and no worker is woken.
 
     The threads know the crew and not the dispatcher, so a dispatcher that nobody refers to can end them.
     """
@@ -55,7 +56,7 @@ class Crew:
         self._queue_size = queue_size
         self._engine_sessions = min(workers, target.engine_sessions)
         self._service = ServiceTime()
-        self._runs: deque[tuple[int, float]] = deque()  # sizes and seconds that it has not observed yet
+        self._runs: deque[tuple[int, float]] = deque(maxlen=32)  # sizes and seconds that it has not observed yet
         self._queue: QueuePolicy[Request] = QueuePolicy(
             capacity=queue_size,
             overflow=overflow,
@@ -117,6 +118,53 @@ class Crew:
             self._give_back()
             raise
 
+    def run_alone(self, image: Any, options: Any) -> Detections | None:
+        """Runs an image in the thread that calls, if a worker would run it at once, and alone; else None.
+
+        Not in the main thread: a signal's handler may raise there at any line.
+
+        Raises:
+            what a call of the detector raises.
+            DispatcherClosed: closed, or about to.
+            UsedAfterFork: of another process.
+        """
+        self.check_process()
+        me = threading.get_ident()
+        if me == threading.main_thread().ident:
+            return None
+        tally = self._tally
+        arrival = _now()
+        with self._lock:
+            if self._closing:
+                raise self._closed_error()
+            if self._queue or self._busy >= self._engine_sessions or me in self._helpers:
+                return None
+            tally.submitted += 1
+            tally.running += 1
+            self._busy += 1
+            self._helpers.add(me)
+        result = None
+        loaded_at = 0.0
+        try:
+            loaded = self._target.load_here(image, options)
+            loaded_at = _now()
+            result = self._target.detect_here(loaded, options)
+            return result
+        finally:
+            end = _now()
+            with self._lock:
+                self._leave_engine()
+                self._leave(me)
+                tally.running -= 1
+                if loaded_at:
+                    tally.add_execution(1)
+                    self._runs.append((1, end - arrival))
+                if result is None:
+                    tally.failed += 1
+                else:
+                    tally.done += 1
+                    tally.add_times(result.speed, loaded_at - arrival, end - arrival)
+
     def _take_in(self, request: Request, *, may_wait: bool, block: bool) -> threading.Event | None:
         """Queues a request; what its caller has to wait for, if it has to."""
         gate = None
@@ -129,8 +177,7 @@ class Crew:
                 request.state = State.SETTLED
                 self._tally.rejected += 1
                 raise self._full_error()
-            request.withdraw = self._withdraw
-            request.help = self._help
+            request.owner = self
             request.state = State.QUEUED if place is Place.QUEUED else State.WAITING
             if request.deadline is not None:
                 self._set_alarm(request.deadline, request)
@@ -250,7 +297,7 @@ class Crew:
         """Ends everything that no worker has; what is to be resolved."""
         return [request for request in self._queue.clear() if self._settle(request, "cancelled")]
 
-    def _withdraw(self, request: Request) -> None:
+    def withdraw(self, request: Request) -> None:
         """Frees the place of a request whose future was cancelled."""
         with self._lock:
             if self._queue.discard(request):
@@ -407,6 +454,18 @@ class Crew:
             if batch:
                 return batch, images
 
+    def _leave_engine(self) -> None:
+        """Counts a batch as over, with the lock held."""
+        self._busy -= 1
+        if self._queue:
+            self._work_to_do.wake_one()
+
+    def _leave(self, helper: int) -> None:
+        """Lets a thread go that helped, with the lock held."""
+        self._helpers.discard(helper)
+        if self._closing:
+            self._helper_left.notify_all()
+
     def _begin(self, batch: list[Request], now: float) -> list[Any]:
         """Counts a batch as begun, with the lock held; its images, which are the caller's from now on."""
         self._busy += 1
@@ -415,7 +474,7 @@ class Crew:
             self._tally.queue_s += now - request.arrival
         return [request.take_image() for request in batch]
 
-    def _help(self, request: Request) -> None:
+    def help(self, request: Request) -> None:
         """Runs a request in the thread that calls, which waits for it, if a worker would run it now, and alone.
 
         That saves two changes of threads. Not in the main thread: a signal's handler may raise there at any line.
@@ -437,8 +496,7 @@ class Crew:
         finally:  # an error keeps this frame too
             del request, images
         with self._lock:
-            self._helpers.discard(me)
-            self._helper_left.notify_all()
+            self._leave(me)
 
     def _run(self, batch: list[Request], submitted: list[Any]) -> list[Outcome]:
         """Runs a batch and settles its requests; what is to be resolved. Empties `submitted`: all is given back."""
@@ -489,14 +547,8 @@ class Crew:
                     continue  # the timekeeper was quicker
                 resolve.append((request, outcome))
                 if isinstance(outcome, Detections):
-                    speed = outcome.speed
-                    tally.compute_input_s += load_s / len(outcomes) + speed["preprocess"] * 1e-3
-                    tally.compute_infer_s += speed["inference"] * 1e-3
-                    tally.compute_output_s += speed["postprocess"] * 1e-3
-                    tally.request_s += end - request.arrival
-            self._busy -= 1
-            if self._queue:  # another may begin while this one resolves
-                self._work_to_do.wake_one()
+                    tally.add_times(outcome.speed, load_s / len(outcomes), end - request.arrival)
+            self._leave_engine()  # another may begin while this one resolves
         return resolve
 
     def _break(self, error: BaseException, batch: list[Request] | None = None) -> None:

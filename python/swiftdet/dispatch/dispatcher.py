@@ -36,8 +36,8 @@ class BatchDispatcher:
 
     A batch has requests of equal options only, and results are those that the detector gives for each image alone.
     Images are read and decoded on the worker threads; those in a GPU's memory are borrowed in the thread that submits.
-    A thread that waits in `result()` for a request that finds the engine idle is such a worker for that time, unless it
-    is the main thread, or the wait or the request has a limit of time.
+    A thread that calls the dispatcher, or waits in `result()`, for a request that finds the engine idle is such a
+    worker for that time, unless it is the main thread, or the wait or the request has a limit of time.
     Safe from any number of threads and event loops.
 
     Args:
@@ -92,6 +92,41 @@ class BatchDispatcher:
         # A dispatcher that nobody refers to finishes what it has and ends its threads.
         self._finalizer = weakref.finalize(self, self._crew.close, wait=False, cancel=False)
         self._finalizer.atexit = False  # the crew looks after that itself
+
+    def __call__(
+        self,
+        image: Any,
+        *,
+        priority: int = 0,
+        deadline_ms: float | None = None,
+        timeout: float | None = None,
+        **per_call: Any,
+    ) -> Detections:
+        """Detects in one image and waits for it: what `submit(...).result()` gives, and cheaper.
+
+        Where a worker would run the request at once, and alone, this thread runs it instead, without a future and
+        without waking anybody; unless it is the main thread, or the request has a deadline, which a run could not keep.
+        Else it is submitted like any other, and shares batches with what others submit.
+
+        Args:
+            image: as for `submit`.
+            priority: as for `submit`.
+            deadline_ms: as for `submit`; what has one is left to a worker.
+            timeout: as for `submit`.
+            **per_call: as for `submit`.
+
+        Raises:
+            as `submit`, and what its future fails with.
+
+        Thread-safe. An array is borrowed until the call ends. Not for callbacks of futures where all workers are busy:
+        as with `submit(...).result()`, they would wait for themselves.
+        """
+        options = self._target.options(per_call)
+        if deadline_ms is None and type(priority) is int and timeout is None:
+            result = self._crew.run_alone(image, options)
+            if result is not None:
+                return result
+        return self._send(image, options, priority, deadline_ms, timeout, block=True).result()
 
     def submit(
         self,

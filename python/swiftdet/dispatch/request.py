@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from swiftdet.results import Detections
 
@@ -18,6 +18,16 @@ class State(Enum):
     QUEUED = "queued"
     RUNNING = "with a worker"
     SETTLED = "its future is resolved, or somebody is about to resolve it"
+
+
+class Owner(Protocol):
+    """Who took a request in."""
+
+    def withdraw(self, request: Request) -> None:
+        """To be called after the future was cancelled."""
+
+    def help(self, request: Request) -> None:
+        """To be called by a thread that has nothing to do until the future is resolved, however long that takes."""
 
 
 class Request(Future[Detections]):
@@ -34,25 +44,25 @@ class Request(Future[Detections]):
         taken_at: when a worker took it, likewise.
         state: see `State`.
         moved: called, under the dispatcher's lock, when a request that waited for a place waits no more.
-        withdraw: to be called after its future was cancelled.
-        help: to be called by a thread that has nothing to do until the future is resolved, however long that takes.
+        owner: who took it in.
     """
+
+    # Set by few requests, or late: making one is on the way of each call.
+    image: Any = None
+    taken_at = 0.0
+    state = State.NEW
+    moved: Callable[[], None] | None = None
+    owner: Owner | None = None
 
     def __init__(
         self, key: Hashable, priority: int, arrival: float, deadline: float | None, give_up_at: float | None
     ) -> None:
         super().__init__()
-        self.image: Any = None
         self.key = key
         self.priority = priority
         self.arrival = arrival
         self.deadline = deadline
         self.give_up_at = give_up_at
-        self.taken_at = 0.0
-        self.state = State.NEW
-        self.moved: Callable[[], None] | None = None
-        self.withdraw: Callable[[Request], None] | None = None
-        self.help: Callable[[Request], None] | None = None
 
     def take_image(self) -> Any:
         """The image, which is the caller's from now on."""
@@ -61,8 +71,8 @@ class Request(Future[Detections]):
 
     def result(self, timeout: float | None = None) -> Detections:
         """As of any future. Who waits without a limit of time may have to run the request itself: see `Crew`."""
-        if timeout is None and self.deadline is None and self.help is not None and self.state is State.QUEUED:
-            self.help(self)
+        if timeout is None and self.deadline is None and self.owner is not None and self.state is State.QUEUED:
+            self.owner.help(self)
         try:
             return super().result(timeout)
         finally:
@@ -72,7 +82,6 @@ class Request(Future[Detections]):
         """Cancels the request if no worker has taken it yet, and frees its place in the queue."""
         if not super().cancel():
             return False
-        withdraw = self.withdraw
-        if withdraw is not None:
-            withdraw(self)
+        if self.owner is not None:
+            self.owner.withdraw(self)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,13 @@ class Tally:
         self.exec_count += 1
         self.inference_count += size
         self.batch_sizes[size] = self.batch_sizes.get(size, 0) + 1
+
+    def add_times(self, speed: Mapping[str, float], load_s: float, request_s: float) -> None:
+        """Adds up where a request that is done spent its time; `speed` is its result's, in milliseconds."""
+        self.compute_input_s += load_s + speed["preprocess"] * 1e-3
+        self.compute_infer_s += speed["inference"] * 1e-3
+        self.compute_output_s += speed["postprocess"] * 1e-3
+        self.request_s += request_s
 
     def snapshot(self, queued: int) -> DispatcherStats:
         """The counts by now."""

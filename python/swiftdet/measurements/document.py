@@ -21,11 +21,11 @@ import importlib.resources
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from swiftdet.errors import DocumentError, InvalidArgument
+from swiftdet.whole_files import write_whole
 
 Document: TypeAlias = dict[str, Any]
 
@@ -78,16 +78,8 @@ def write(document: Document, path: str | os.PathLike[str]) -> None:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(document, file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(target, text.encode("utf-8", "backslashreplace"))
 
 
 def read(path: str | os.PathLike[str], *, verify_digest: bool = True) -> Document:

@@ -10,6 +10,8 @@ import ctypes
 import gc
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 
@@ -111,6 +113,20 @@ def test_borrowed_by_the_thread_that_submits(cuda, gpu, on_gpu, kind):
     assert asked == [threading.get_ident()] * 4
     assert counts(tensors) == [(1, 1)] * 4
     assert at_result == [(1, 1)], "given back before the future is resolved"
+    assert_no_stream_is_lent(cuda, gpu, 1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_that_its_thread_runs_gives_back_at_its_end(cuda, gpu, on_gpu, monkeypatch, fails):
+    expected, tensor = gpu(PIXELS), Tensor(cuda, on_gpu(), PIXELS.shape)
+    with swiftdet.BatchDispatcher(gpu) as dispatcher, ThreadPoolExecutor(1) as thread:
+        monkeypatch.setattr(dispatcher._crew, "submit", None)  # no worker is asked
+        if fails:
+            monkeypatch.setattr(gpu, "_detections", Mock(side_effect=BackendError("no")))
+            assert isinstance(thread.submit(dispatcher, tensor).exception(LONG_S), BackendError)
+        else:
+            assert_same(thread.submit(dispatcher, tensor).result(LONG_S), expected)
+        assert counts([tensor]) == [(1, 1)]
     assert_no_stream_is_lent(cuda, gpu, 1)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import json
+import os
 import random
+from pathlib import Path
 from typing import Any
 
 import make_models
@@ -17,7 +20,7 @@ from PIL import Image as PilImage
 
 from fuzzing import mutations
 from fuzzing.door import Door
-from swiftdet import cli
+from swiftdet import cli, zoo
 from swiftdet.benchmarking import cold_start, plan
 from swiftdet.errors import SwiftdetError
 
@@ -78,6 +81,10 @@ _SEEDS = (
     ["cache", "verify", "--cache-dir", "cache"],
     ["doctor", "--json"],
 )
+
+
+_ZOO = frozenset(name for listed in zoo.names() for name in (listed, *zoo.info(listed).aliases))
+_WRITTEN_TO = frozenset({"o", "output", "save-dir", "report", "cache-dir"})
 
 
 class CommandLineDoor(Door):
@@ -145,6 +152,8 @@ class CommandLineDoor(Door):
             return "not a case"
         if _builds_a_network(arguments):
             return "not a case: it would build a large network"
+        if _is_told_to_write_outside(arguments, self.folder):
+            return "not a case: it is told to write outside its folder"
         out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
         err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -158,8 +167,23 @@ class CommandLineDoor(Door):
 
 
 def _builds_a_network(arguments: list[str]) -> bool:
-    """Made-up weights of a whole network take seconds to build, and are no input."""
-    return any("synthetic" in word or word.startswith("demo") or "=demo" in word for word in arguments)
+    """A whole network, of made-up weights for a name of the zoo, takes seconds and much memory, and is no input."""
+    if any("synthetic" in word or word.startswith("demo") or "=demo" in word for word in arguments):
+        return True
+    return "benchmark" in arguments and not _ZOO.isdisjoint(word.removeprefix("model=") for word in arguments)
+
+
+def _is_told_to_write_outside(arguments: list[str], folder: Path) -> bool:
+    """As its user wants it, then; /dev/null is a good enough place."""
+    targets = []
+    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, assigned, value = word.partition("=")
+        if name.lstrip("-").replace("_", "-") in _WRITTEN_TO:
+            targets.append(value if assigned else following)
+        elif word.startswith("-o"):
+            targets.append(word.removeprefix("-o"))
+    resolved = (Path(os.path.realpath(folder / target)) for target in targets)
+    return any(not path.is_relative_to(folder) and path != Path("/dev/null") for path in resolved)
 
 
 def _check(arguments: list[str], code: int, printed: str, errors: str) -> None:

@@ -1,0 +1,74 @@
+"""A file is there whole or not at all, and what is no file stays what it is."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from swiftdet import measurements
+from swiftdet.whole_files import write_whole
+
+
+def test_a_new_file_has_the_permissions_that_any_gets(tmp_path):
+    write_whole(tmp_path / "ours", b"content")
+    (tmp_path / "any").write_bytes(b"")
+    assert (tmp_path / "ours").read_bytes() == b"content"
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "any").stat().st_mode
+    assert sorted(os.listdir(tmp_path)) == ["any", "ours"]
+
+
+def test_the_old_file_stays_where_the_new_one_fails(tmp_path, monkeypatch):
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_whole(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+
+
+def test_a_link_to_what_is_not_there_yet_is_followed(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_whole(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
+def write_document(path: Path, _: bytes) -> None:
+    measurements.write({"format": "none", "text": "a"}, path)
+
+
+@pytest.mark.parametrize("write", [write_whole, write_document], ids=["bytes", "document"])
+def test_a_pipe_is_written_to_and_keeps_its_name(tmp_path, write):
+    """As a device: `-o /dev/null` in a container must not put a file in its place."""
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write(pipe, b"content")
+    reader.join(60)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert len(read[0]) > 0
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        write_whole(tmp_path, b"content")
