@@ -13,12 +13,16 @@ from swiftdet import measurements
 from swiftdet.whole_files import write_whole
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_a_new_file_has_the_permissions_that_any_gets(tmp_path):
     write_whole(tmp_path / "ours", b"content")
     (tmp_path / "any").write_bytes(b"")
     assert (tmp_path / "ours").read_bytes() == b"content"
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "any").stat().st_mode
-    assert sorted(os.listdir(tmp_path)) == ["any", "ours"]
+    assert names(tmp_path) == ["any", "ours"]
 
 
 def test_the_old_file_stays_where_the_new_one_fails(tmp_path, monkeypatch):
@@ -32,7 +36,7 @@ def test_the_old_file_stays_where_the_new_one_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_whole(target, b"new")
     assert target.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_link_stays_a_link(tmp_path):
@@ -66,7 +70,7 @@ def test_a_pipe_is_written_to_and_keeps_its_name(tmp_path, write):
     reader.join(60)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert len(read[0]) > 0
-    assert os.listdir(tmp_path) == ["pipe"]
+    assert names(tmp_path) == ["pipe"]
 
 
 def test_a_folder_is_refused(tmp_path):

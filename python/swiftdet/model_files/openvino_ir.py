@@ -14,6 +14,7 @@ from swiftdet.errors import ModelError
 from swiftdet.model_files.graph import Graph, Node
 from swiftdet.model_files.metadata import parse_metadata
 from swiftdet.model_files.model_file import InputInfo, ModelFile, read_bounded, weights_precision
+from swiftdet.model_files.openvino_ir_checks import check_layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,8 @@ def read_openvino_ir(path: Path) -> ModelFile:
             `metadata.yaml` is read too.
 
     Raises:
-        ModelError: unreadable, empty, truncated, not an IR, no weights beside it, more than one input.
+        ModelError: unreadable, empty, truncated, not an IR, no weights beside it, more than one input, a layer that
+            crashes OpenVINO or keeps a state.
     """
     if path.is_dir():
         found = sorted(path.glob("*.xml"))
@@ -56,6 +58,10 @@ def read_openvino_ir(path: Path) -> ModelFile:
         path = found[0]
     data = read_bounded(path, limit=_MAX_XML_BYTES)
     root = _parse(path, data)
+    try:
+        check_layers(root)
+    except ModelError as e:
+        raise ModelError(f"model {path}: {e}") from e
     weights_path = path.with_suffix(".bin")
     if not weights_path.exists():
         raise ModelError(f"model {path}: its weights are missing; keep {weights_path.name} beside it")
