@@ -16,8 +16,8 @@ class DispatcherStats:
     `submitted == done + failed + expired + rejected + dropped + cancelled + in_flight`.
 
     Attributes:
-        submitted: requests that `submit`, `asubmit` and `map` made; a call with an option outside its contract, or
-            after `close`, makes none.
+        submitted: requests that calls, `submit`, `asubmit` and `map` made; one with an option outside its contract, or
+            after `close`, is none.
         done: results handed out (Triton: success).
         failed: requests that ended with an error of their image or of the engine (Triton: failure).
         expired: requests whose deadline passed first.
