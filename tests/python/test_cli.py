@@ -411,6 +411,15 @@ class TestFailures:
         code, _, err = run("predict", "wide.jpg", "--model", "m", "--save-dir", "out")
         assert code == 1
         assert error_line(err) == "out: expected a folder, and there is something else; name another one"
+        code, _, err = run("predict", "wide.jpg", "--model", "m", "--save-dir", "out/below/it")
+        assert error_line(err) == "out: expected a folder, and there is something else; name another one"
+
+    @pytest.mark.usefixtures("opened")
+    def test_a_folder_in_the_place_of_a_file(self, folder, run):
+        (folder / "out.json").mkdir()
+        code, _, err = run("predict", "wide.jpg", "--model", "m", "-o", "out.json")
+        assert code == 1
+        assert error_line(err) == "out.json: expected a file, and there is a folder; name another one"
 
 
 class TestModels:

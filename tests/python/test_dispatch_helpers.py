@@ -258,6 +258,15 @@ def test_a_call_with_a_deadline_is_left_to_a_worker(crew, thread, options):
     assert ran[0] in dispatcher._crew._workers
 
 
+@pytest.mark.parametrize(("options", "submitted"), [({"timeout": 60}, 1), ({"priority": -3}, 0)])
+def test_a_call_with_a_timeout_is_queued_first(crew, thread, monkeypatch, options, submitted):
+    dispatcher, _, _ = crew()  # the workers sleep: it is run where it waits, all the same
+    offered, offer = [], dispatcher._crew._queue.offer
+    monkeypatch.setattr(dispatcher._crew._queue, "offer", lambda *a, **k: offered.append(1) or offer(*a, **k))
+    assert len(thread(lambda: dispatcher(picture(7), **options)).result(WAIT)) > 0
+    assert len(offered) == submitted
+
+
 def test_a_call_in_the_main_thread_is_left_to_a_worker(crew):
     dispatcher, _, ran = crew(asleep=False)
     assert len(dispatcher(picture(7))) > 0
@@ -349,15 +358,70 @@ def test_close_waits_for_calls(crew, thread, workers):
     assert isinstance(thread(lambda: dispatcher(picture(2))).exception(WAIT), DispatcherClosed)
 
 
-def test_a_call_from_a_callback(crew, thread):
-    """On a worker, whose batch is over by then, and on a helper, which is taken out of the accounts once."""
-    dispatcher, _, _ = crew(asleep=False, workers=2)
+def test_a_call_from_a_callback_on_a_worker_runs_there(crew):
+    """Its batch is over by then."""
+    dispatcher, engine, ran = crew(asleep=False)
     again = []
+    engine.hold()
     request = dispatcher.submit(picture(1))
     request.add_done_callback(lambda _: again.append(dispatcher(picture(2))))
-    thread(request.result).result(WAIT)
+    engine.let_go()
     until(lambda: len(again) == 1)
     assert len(again[0]) > 0
+    assert [where in dispatcher._crew._workers for where in ran] == [True, True]
+
+
+def test_a_call_from_a_callback_on_a_helper_is_a_worker_s(crew, thread):
+    """It is one of the dispatcher's threads until its first batch is resolved, and no longer."""
+    dispatcher, _, ran = crew()
+    seen = []
+
+    def call_again(_):
+        wake(dispatcher)
+        seen.append(dispatcher(picture(2)))
+        seen.append(dispatcher._crew._is_one_of_us())
+
+    request = dispatcher.submit(picture(1))
+    request.add_done_callback(call_again)
+    thread(request.result).result(WAIT)
+    assert len(seen[0]) > 0
+    assert seen[1] is True
+    assert [where in dispatcher._crew._workers for where in ran] == [False, True]
+
+
+def test_a_worker_that_waits_for_a_helper_is_told_that_its_work_is_gone(crew, thread):
+    """The request behind a call expires while the dispatcher closes, so the call wakes nobody at its end."""
+    dispatcher, engine, _ = crew(asleep=False)
+    engine.hold()
+    called = thread(lambda: dispatcher(picture(1)))
+    engine.wait_for_a_run()
+    behind = dispatcher.submit(picture(2), deadline_ms=300)
+    dispatcher.close(wait=False)
+    assert isinstance(behind.exception(WAIT), swiftdet.DeadlineExceeded)
+    engine.let_go()
+    called.result(WAIT)
+    closer = threading.Thread(target=dispatcher.close, daemon=True)
+    closer.start()
+    closer.join(WAIT)
+    assert not closer.is_alive()
+
+
+def test_ctrl_c_takes_a_call_out_of_the_queue(crew, monkeypatch):
+    dispatcher, engine, _ = crew(asleep=False)
+    engine.hold()
+    first = dispatcher.submit(picture(1))
+    engine.wait_for_a_run()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(first), "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dispatcher(picture(2))
+    monkeypatch.undo()
+    engine.let_go()
+    first.result(WAIT)
+    assert (dispatcher.stats().cancelled, engine.seen) == (1, [1])
 
 
 def test_calls_leave_nothing_behind(crew, thread):

@@ -85,6 +85,28 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+GOES_ON = f"""
+import sys, tempfile
+from pathlib import Path
+sys.path[:0] = [{str(ROOT / "tools")!r}]
+import fuzz_atheris
+
+fuzz_atheris._ROUND = 400
+with tempfile.TemporaryDirectory() as folder:
+    parent = Path(folder).resolve()
+    guided = fuzz_atheris.Guided("manifests", parent, seed=1, findings=parent / "findings")
+    print(guided.run(1000), guided._seed)
+"""
+
+
+def test_the_led_fuzzer_goes_on_in_a_new_process():
+    pytest.importorskip("atheris", reason="atheris has no wheel for this Python or processor")
+    done = subprocess.run([sys.executable, "-c", GOES_ON], capture_output=True, text=True, timeout=280, check=True)
+    told, ended = done.stdout.splitlines()
+    assert ended == "0 4", "three rounds, of a seed each"
+    assert int(told.partition(" cases")[0].partition(": ")[2]) >= 1000
+
+
 def test_the_led_fuzzer_sees_what_it_looks_for():
     pytest.importorskip("atheris", reason="atheris has no wheel for this Python or processor")
     done = subprocess.run([sys.executable, "-c", LED], capture_output=True, text=True, timeout=280, check=False)

@@ -74,7 +74,7 @@ class Watch:
             self._forbid(event, arguments)
 
     def _opened(self, path: Any, mode: Any, flags: Any) -> None:
-        if isinstance(path, int) or self._inside(path) or path in ("/dev/null", b"/dev/null"):
+        if isinstance(path, int) or self._inside(path) or os.path.realpath(os.fsdecode(path)) == "/dev/null":
             return
         writes = bool(set(mode or "") & set("wax+")) or bool((flags or 0) & _WRITING)
         if writes or not self._may_import:

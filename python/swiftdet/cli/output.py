@@ -92,12 +92,19 @@ def reported_errors(*, debug: bool) -> Iterator[None]:
 
 def _of_the_system(error: OSError | MemoryError) -> str:
     """What the system refused, and of which file, in words of its own but without numbers."""
-    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+    if not isinstance(error, OSError):
         return str(error) or "out of memory"
-    file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else error.filename
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return f"{file}: expected a folder, and there is something else; name another one"
-    return f"{file}: {error.strerror}"
+    said = error.strerror or str(error)
+    if not isinstance(error.filename, str | bytes):
+        return said
+    path = Path(os.fsdecode(error.filename))
+    if isinstance(error, NotADirectoryError):  # one of its parents is to blame
+        path = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), path)
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return f"{path}: expected a folder, and there is something else; name another one"
+    if isinstance(error, IsADirectoryError):
+        return f"{path}: expected a file, and there is a folder; name another one"
+    return f"{path}: {said}"
 
 
 def show_error(error: BaseException, message: str, *, debug: bool) -> None:

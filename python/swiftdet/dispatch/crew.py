@@ -121,8 +121,6 @@ class Crew:
     def run_alone(self, image: Any, options: Any) -> Detections | None:
         """Runs an image in the thread that calls, if a worker would run it at once, and alone; else None.
 
-        Not in the main thread: a signal's handler may raise there at any line.
-
         Raises:
             what a call of the detector raises.
             DispatcherClosed: closed, or about to.
@@ -130,14 +128,12 @@ class Crew:
         """
         self.check_process()
         me = threading.get_ident()
-        if me == threading.main_thread().ident:
-            return None
         tally = self._tally
         arrival = _now()
         with self._lock:
             if self._closing:
                 raise self._closed_error()
-            if self._queue or self._busy >= self._engine_sessions or me in self._helpers:
+            if self._queue or not self._may_help(me):
                 return None
             tally.submitted += 1
             tally.running += 1
@@ -299,6 +295,8 @@ class Crew:
 
     def withdraw(self, request: Request) -> None:
         """Frees the place of a request whose future was cancelled."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             if self._queue.discard(request):
                 self._settle(request, "cancelled")
@@ -397,6 +395,8 @@ class Crew:
                         due.append((request, error))
                 if due:
                     self._admit()
+                    if self._closing:  # a worker that waits for a helper may wait for what is gone
+                        self._work_to_do.wake_all()
                     return due
                 if self._closing and not self._working:
                     return None
@@ -454,6 +454,17 @@ class Crew:
             if batch:
                 return batch, images
 
+    def _may_help(self, thread: int) -> bool:
+        """Whether a thread may run a batch now, with the lock held: once at a time, and where the engine is idle.
+
+        Not the main thread: a signal's handler may raise there at any line.
+        """
+        return (
+            self._busy < self._engine_sessions
+            and thread not in self._helpers
+            and thread != threading.main_thread().ident
+        )
+
     def _leave_engine(self) -> None:
         """Counts a batch as over, with the lock held."""
         self._busy -= 1
@@ -477,13 +488,13 @@ class Crew:
     def help(self, request: Request) -> None:
         """Runs a request in the thread that calls, which waits for it, if a worker would run it now, and alone.
 
-        That saves two changes of threads. Not in the main thread: a signal's handler may raise there at any line.
+        That saves two changes of threads.
         """
-        if threading.current_thread() is threading.main_thread() or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
             return
         me = threading.get_ident()
         with self._lock:
-            if self._closing or self._busy >= self._engine_sessions or not self._queue.take_only(request):
+            if self._closing or not self._may_help(me) or not self._queue.take_only(request):
                 return
             if not self._start(request):
                 return

@@ -105,28 +105,36 @@ class BatchDispatcher:
         """Detects in one image and waits for it: what `submit(...).result()` gives, and cheaper.
 
         Where a worker would run the request at once, and alone, this thread runs it instead, without a future and
-        without waking anybody; unless it is the main thread, or the request has a deadline, which a run could not keep.
-        Else it is submitted like any other, and shares batches with what others submit.
+        without waking anybody; unless it is the main thread, or the request has a limit of time, which a run could not
+        keep. Else it is submitted like any other, and shares batches with what others submit.
 
         Args:
             image: as for `submit`.
             priority: as for `submit`.
             deadline_ms: as for `submit`; what has one is left to a worker.
-            timeout: as for `submit`.
+            timeout: as for `submit`; what has one is queued first.
             **per_call: as for `submit`.
 
         Raises:
             as `submit`, and what its future fails with.
 
-        Thread-safe. An array is borrowed until the call ends. Not for callbacks of futures where all workers are busy:
+        Thread-safe. An array is borrowed until the call ends; one that Ctrl-C ended while a worker ran its image, until
+        that run ends. Not for callbacks of futures where all workers are busy:
         as with `submit(...).result()`, they would wait for themselves.
         """
         options = self._target.options(per_call)
-        if deadline_ms is None and type(priority) is int and timeout is None:
+        if deadline_ms is None and timeout is None and type(priority) is int:
             result = self._crew.run_alone(image, options)
             if result is not None:
                 return result
-        return self._send(image, options, priority, deadline_ms, timeout, block=True).result()
+        request = self._send(image, options, priority, deadline_ms, timeout, block=True)
+        try:
+            return request.result()
+        except BaseException:  # Ctrl-C among them: nobody else has the future
+            request.cancel()
+            raise
+        finally:
+            del request  # an error keeps this frame, which must not lead back to the future that holds the error
 
     def submit(
         self,
