@@ -395,13 +395,12 @@ def test_a_worker_that_waits_for_a_helper_is_told_that_its_work_is_gone(crew, th
     engine.hold()
     called = thread(lambda: dispatcher(picture(1)))
     engine.wait_for_a_run()
-    behind = dispatcher.submit(picture(2), deadline_ms=300)
-    dispatcher.close(wait=False)
+    behind = dispatcher.submit(picture(2), deadline_ms=500)
+    closer = threading.Thread(target=dispatcher.close, daemon=True)  # once: another would wake the worker
+    closer.start()
     assert isinstance(behind.exception(WAIT), swiftdet.DeadlineExceeded)
     engine.let_go()
     called.result(WAIT)
-    closer = threading.Thread(target=dispatcher.close, daemon=True)
-    closer.start()
     closer.join(WAIT)
     assert not closer.is_alive()
 
