@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -68,6 +69,13 @@ def test_a_stdout_that_is_a_file_keeps_what_it_has_and_gets(tmp_path, path, open
         subprocess.run([sys.executable, "-c", code], stdout=stdout, check=True, timeout=120)
     assert log.read_bytes() == (b"" if opened == "wb" else b"old\n") + b"document\nafter\n"
     assert names(tmp_path) == ["log"]
+
+
+def test_a_folder_of_memory_is_a_folder():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # in /dev, and yet its files are files
+        write_whole(Path(folder) / "file", b"old")
+        write_whole(Path(folder) / "file", b"new")
+        assert (Path(folder) / "file").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("name", ["missing/file", "file/below", "n" * 256])
