@@ -57,14 +57,17 @@ def wake(dispatcher):
     del dispatcher._crew._work_to_do.wake_one  # as the class has it
 
 
+def assert_same(one, other):
+    np.testing.assert_array_equal(one.xyxy, other.xyxy)
+    np.testing.assert_array_equal(one.conf, other.conf)
+
+
 def test_who_waits_runs_the_request(crew, thread):
     dispatcher, _, ran = crew()
     result = thread(lambda: dispatcher.submit(picture(7), conf=0.2).result()).result(WAIT)
     (where,) = ran
     assert where.name.startswith("helper")
-    alone = dispatcher._target.detector(picture(7), conf=0.2)
-    np.testing.assert_array_equal(result.xyxy, alone.xyxy)
-    np.testing.assert_array_equal(result.conf, alone.conf)
+    assert_same(result, dispatcher._target.detector(picture(7), conf=0.2))
     stats = dispatcher.stats()
     assert (stats.done, stats.batch_sizes) == (1, {1: 1})
     assert stats.request_us >= stats.compute_infer_us > 0
@@ -242,9 +245,7 @@ def test_a_call_runs_where_it_is_made_and_wakes_nobody(crew, thread, monkeypatch
     result = thread(lambda: dispatcher(picture(7), conf=0.2)).result(WAIT)
     (where,) = ran
     assert where.name.startswith("helper")
-    alone = dispatcher._target.detector(picture(7), conf=0.2)
-    np.testing.assert_array_equal(result.xyxy, alone.xyxy)
-    np.testing.assert_array_equal(result.conf, alone.conf)
+    assert_same(result, dispatcher._target.detector(picture(7), conf=0.2))
     stats = dispatcher.stats()
     assert (stats.submitted, stats.done, stats.running, stats.batch_sizes) == (1, 1, 0, {1: 1})
     assert stats.request_us >= stats.compute_input_us + stats.compute_infer_us + stats.compute_output_us > 0

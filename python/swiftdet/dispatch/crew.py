@@ -56,7 +56,8 @@ class Crew:
         self._queue_size = queue_size
         self._engine_sessions = min(workers, target.engine_sessions)
         self._service = ServiceTime()
-        self._runs: deque[tuple[int, float]] = deque(maxlen=32)  # sizes and seconds that it has not observed yet
+        # Sizes and seconds that it has not observed yet; the latest will do, as nobody may come to take them for long.
+        self._runs: deque[tuple[int, float]] = deque(maxlen=32)
         self._queue: QueuePolicy[Request] = QueuePolicy(
             capacity=queue_size,
             overflow=overflow,
@@ -142,15 +143,19 @@ class Crew:
         result = None
         loaded_at = 0.0
         try:
-            loaded = self._target.load_here(image, options)
-            loaded_at = _now()
-            result = self._target.detect_here(loaded, options)
+            borrowed = self._target.borrow(image, options)
+            try:
+                loaded = self._target.load(borrowed, options)
+                loaded_at = _now()
+                (result,) = self._target.detect([loaded], options)
+            finally:
+                self._target.give_back(borrowed)
             return result
         finally:
             end = _now()
             with self._lock:
-                self._leave_engine()
-                self._leave(me)
+                self._end_run()
+                self._end_help(me)
                 tally.running -= 1
                 if loaded_at:
                     tally.add_execution(1)
@@ -465,13 +470,13 @@ class Crew:
             and thread != threading.main_thread().ident
         )
 
-    def _leave_engine(self) -> None:
+    def _end_run(self) -> None:
         """Counts a batch as over, with the lock held."""
         self._busy -= 1
         if self._queue:
             self._work_to_do.wake_one()
 
-    def _leave(self, helper: int) -> None:
+    def _end_help(self, helper: int) -> None:
         """Lets a thread go that helped, with the lock held."""
         self._helpers.discard(helper)
         if self._closing:
@@ -507,7 +512,7 @@ class Crew:
         finally:  # an error keeps this frame too
             del request, images
         with self._lock:
-            self._leave(me)
+            self._end_help(me)
 
     def _run(self, batch: list[Request], submitted: list[Any]) -> list[Outcome]:
         """Runs a batch and settles its requests; what is to be resolved. Empties `submitted`: all is given back."""
@@ -559,7 +564,7 @@ class Crew:
                 resolve.append((request, outcome))
                 if isinstance(outcome, Detections):
                     tally.add_times(outcome.speed, load_s / len(outcomes), end - request.arrival)
-            self._leave_engine()  # another may begin while this one resolves
+            self._end_run()  # another may begin while this one resolves
         return resolve
 
     def _break(self, error: BaseException, batch: list[Request] | None = None) -> None:

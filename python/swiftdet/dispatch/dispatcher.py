@@ -123,7 +123,7 @@ class BatchDispatcher:
         as with `submit(...).result()`, they would wait for themselves.
         """
         options = self._target.options(per_call)
-        if deadline_ms is None and timeout is None and type(priority) is int:
+        if deadline_ms is None and timeout is None and type(priority) is int:  # others are checked on their way
             result = self._crew.run_alone(image, options)
             if result is not None:
                 return result

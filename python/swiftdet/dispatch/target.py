@@ -92,18 +92,6 @@ class Target:
             raise image.error
         return self.detector._load(image, options.color)  # noqa: SLF001
 
-    def load_here(self, image: Any, options: Any) -> Any:
-        """Reads and decodes one image that `detect_here` takes next, in the same thread; nothing is to be given back.
-
-        Raises:
-            ImageError, InvalidArgument, InvalidType: as the call itself.
-        """
-        return self.detector._load(image, options.color)  # noqa: SLF001
-
-    def detect_here(self, loaded: Any, options: Any) -> Detections:
-        """Runs what `load_here` loaded."""
-        return self.detector._detect([loaded], options)[0]  # noqa: SLF001
-
     def detect(self, loaded: Sequence[Any], options: Any) -> list[Detections]:
         """Runs images that were loaded, as one batch of the detector; loans stay lent."""
         return self.detector._detections(list(loaded), options)  # noqa: SLF001
